@@ -1,0 +1,1 @@
+"""The knobs: settings, prices, LLM aliases and telemetry definitions."""

@@ -1,0 +1,222 @@
+"""The settings: one object, read once, every limit a number with a name.
+
+The fields are declared here; where their values come from (command line,
+environment, ``.env``, TOML) is decided in :mod:`config.sources`.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from platformdirs import user_data_path
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import NoDecode
+
+
+class Section(BaseModel):
+    """A frozen group of settings that refuses names it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Server(Section):
+    """The HTTP door."""
+
+    host: str = Field("127.0.0.1", description="Address to bind; others than loopback need allow_remote.")
+    port: int = Field(8180, ge=0, le=65535, description="TCP port; 0 takes a free one.")
+    allow_remote: bool = Field(False, description="Permit binding an address other machines can reach.")
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("localhost", "127.0.0.1", "[::1]"),
+        description="Host header names that are answered (DNS rebinding); commas between them in a variable.",
+    )
+    max_body_bytes: int = Field(33_554_432, ge=1024, description="Largest request body, in bytes.")
+    threads: int = Field(16, ge=2, description="Threads that run database work of requests.")
+    wait_max_seconds: float = Field(60, ge=0, description="Longest long-poll, in seconds.")
+    page_max: int = Field(200, ge=1, description="Most rows a list answers at once.")
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def split_at_commas(cls, value: object) -> object:
+        """Let an environment variable hold a list without JSON."""
+        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def stays_here_unless_allowed(self) -> Self:
+        """Refuse an address that other machines can reach, unless that was asked for."""
+        if not self.allow_remote and not _is_loopback(self.host):
+            raise ValueError(
+                f"server.host is {self.host}, which other machines may reach: "
+                "set server.allow_remote to true (or pass --allow-remote), or bind 127.0.0.1"
+            )
+        return self
+
+
+class Database(Section):
+    """Where rows are kept."""
+
+    url: SecretStr | None = Field(
+        None, description="SQLAlchemy URL; empty means SQLite in the data directory."
+    )
+    pool_size: int = Field(16, ge=1, description="Connections a process keeps open.")
+    busy_timeout_ms: int = Field(10_000, ge=0, description="How long SQLite waits for its write lock.")
+
+
+class Broker(Section):
+    """How hints travel from the door to the workers."""
+
+    kind: Literal["sql", "redis"] = Field("sql", description="Embedded SQL broker, or Redis.")
+    redis_url: SecretStr | None = Field(None, description="redis:// URL, needed when kind is redis.")
+    namespace: str = Field("penstock", description="Prefix of the keys in Redis.")
+    poll_ms: int = Field(50, ge=5, description="Idle fetch interval of a consumer.")
+    lease_seconds: float = Field(30, gt=0, description="How long a fetched hint may stay unacknowledged.")
+
+    @model_validator(mode="after")
+    def redis_has_an_address(self) -> Self:
+        """Refuse Redis without the URL of one."""
+        if self.kind == "redis" and self.redis_url is None:
+            raise ValueError(
+                "broker.kind is redis, but broker.redis_url is not set: "
+                "set PENSTOCK_BROKER__REDIS_URL=redis://localhost:6379/0, or broker.kind to sql"
+            )
+        return self
+
+
+class Live(Section):
+    """Live events: tokens and changes of state as they happen."""
+
+    kind: Literal["sql", "redis"] = Field("sql", description="Rows in the database, or Redis streams.")
+    flush_ms: int = Field(200, ge=20, description="How often the worker writes new tokens.")
+    poll_ms: int = Field(50, ge=10, description="How often a waiting request looks for changes.")
+    keep_seconds: float = Field(3600, gt=0, description="How long token events of ended jobs are kept.")
+
+
+class Queue(Section):
+    """Order, attempts and limits of waiting jobs."""
+
+    max_depth: int = Field(200_000, ge=1, description="Waiting jobs beyond which submissions get 429.")
+    max_attempts: int = Field(3, ge=1, le=20, description="Failures a job may have, unless it says.")
+    backoff_seconds: float = Field(2, gt=0, description="First pause after a failure; doubles each time.")
+    backoff_max_seconds: float = Field(600, gt=0, description="Longest pause between attempts.")
+    timeout_seconds: float = Field(3600, gt=0, description="Longest attempt, unless the job says.")
+    offset_interactive: int = Field(0, description="Rank offset of the class, in tokens.")
+    offset_standard: int = Field(10_000_000, description="Rank offset of the class, in tokens.")
+    offset_background: int = Field(1_000_000_000, description="Rank offset of the class, in tokens.")
+
+
+class Bulk(Section):
+    """Many jobs in one request."""
+
+    max_jobs: int = Field(10_000, ge=1, description="Most jobs in one bulk.")
+    chunk_jobs: int = Field(100, ge=1, description="Jobs stored in one transaction.")
+    abandon_seconds: float = Field(600, gt=0, description="Age at which an unpublished bulk is removed.")
+
+
+class Requests(Section):
+    """Limits of one job's request."""
+
+    max_messages: int = Field(2_000, ge=1, description="Most messages in a conversation.")
+    default_max_tokens: int = Field(256, ge=1, description="Completion tokens, unless the job says.")
+    max_metadata: int = Field(32, ge=0, description="Most metadata pairs of a job.")
+    max_tags: int = Field(32, ge=0, description="Most tags of a job.")
+    max_stop: int = Field(8, ge=0, description="Most stop strings of a job.")
+    idempotency_hours: float = Field(48, gt=0, description="How long an Idempotency-Key is remembered.")
+
+
+class Worker(Section):
+    """The inference and the errands worker."""
+
+    heartbeat_ms: int = Field(1_000, ge=50, description="How often a worker raises its counter.")
+    lease_seconds: float = Field(15, gt=0, description="Silence after which a worker counts as lost.")
+    control_ms: int = Field(100, ge=10, description="How often a worker looks for cancels and commands.")
+    sweep_ms: int = Field(1_000, ge=50, description="How often the errands worker sweeps.")
+    sweep: bool = Field(True, description="Run the sweeper (off only in tests of hints).")
+    rehint_seconds: float = Field(10, gt=0, description="Age at which a waiting job is hinted again.")
+    grace_seconds: float = Field(20, ge=0, description="Time to finish running jobs when stopped.")
+
+
+class Engine(Section):
+    """The decoder and its batch."""
+
+    backend: Literal["mlx", "fake"] = Field("mlx", description="MLX, or the deterministic twin for tests.")
+    window_ms: float = Field(10, ge=0, description="How long arrivals are gathered before admission.")
+    max_rows: int = Field(64, ge=1, description="Sequences that decode together at most.")
+    max_batch_bytes: int = Field(
+        4_294_967_296, ge=1, description="Cache bytes the live batch may take (rows x longest row)."
+    )
+    prefill_rows: int = Field(8, ge=1, description="Prompts computed together at most.")
+    prefill_tokens: int = Field(512, ge=16, description="Tokens of a prompt computed in one step.")
+    threads: int = Field(0, ge=0, description="BLAS threads on CPU; 0 leaves the library's choice.")
+
+
+class Llm(Section):
+    """One LLM that jobs may name by its alias."""
+
+    path: str = Field(description="Directory, hub id, or builtin:pico.")
+
+
+class Retention(Section):
+    """How long ended jobs are kept; 0 keeps them for ever."""
+
+    jobs_days: float = Field(0, ge=0, description="Age at which ended jobs are deleted.")
+
+
+class Settings(Section):
+    """Everything that can be set. Build it with :func:`config.sources.load`."""
+
+    environment: str = Field(
+        "default", pattern="^[a-z0-9-]+$", description="Picks config/{environment}.toml."
+    )
+    data_dir: Path = Field(
+        default_factory=lambda: user_data_path("penstock", appauthor=False),
+        description="Database, key, logs and caches live here; empty means the platform's usual place.",
+    )
+    default_llm: str = Field("pico", description="Alias used when a job names no LLM.")
+    currency: str = Field("EUR", min_length=3, max_length=3, description="Currency of all prices.")
+    server: Server = Field(default_factory=Server)
+    database: Database = Field(default_factory=Database)
+    broker: Broker = Field(default_factory=Broker)
+    live: Live = Field(default_factory=Live)
+    queue: Queue = Field(default_factory=Queue)
+    bulk: Bulk = Field(default_factory=Bulk)
+    requests: Requests = Field(default_factory=Requests)
+    worker: Worker = Field(default_factory=Worker)
+    engine: Engine = Field(default_factory=Engine)
+    retention: Retention = Field(default_factory=Retention)
+    llms: dict[str, Llm] = Field(default_factory=lambda: {"pico": Llm(path="builtin:pico")})
+
+    @field_validator("data_dir")
+    @classmethod
+    def resolve_home(cls, value: Path) -> Path:
+        """Make the folder absolute, so that every process of the service finds the same one."""
+        return value.expanduser().absolute()
+
+    @model_validator(mode="after")
+    def parts_fit_together(self) -> Self:
+        """Refuse settings of different sections that contradict each other."""
+        if self.live.kind == "redis" and self.broker.redis_url is None:
+            raise ValueError(
+                "live.kind is redis, but broker.redis_url is not set: "
+                "set PENSTOCK_BROKER__REDIS_URL=redis://localhost:6379/0, or live.kind to sql"
+            )
+        if self.default_llm not in self.llms:
+            raise ValueError(
+                f"default_llm is {self.default_llm}, which llms does not name: "
+                f"add [llms.{self.default_llm}] with its path, or choose one of {', '.join(self.llms)}"
+            )
+        return self
+
+    @property
+    def database_url(self) -> str:
+        """The SQLAlchemy URL in force: the one set, or SQLite in ``data_dir``."""
+        if self.database.url is not None:
+            return self.database.url.get_secret_value()
+        return f"sqlite:///{self.data_dir / 'penstock.db'}"
