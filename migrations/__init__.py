@@ -1,0 +1,107 @@
+"""The schema's history, and the few questions one may ask about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+
+from models.database import Database
+
+
+class SchemaError(Exception):
+    """The database's schema and this program do not fit together."""
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _run(database: Database, step: Callable[[Config], None]) -> None:
+    config = _config()
+    with database.engine.connect() as connection, _unlinked(connection):
+        config.attributes["connection"] = connection
+        step(config)
+        connection.commit()
+
+
+@contextmanager
+def _unlinked(connection: Connection) -> Iterator[None]:
+    """Foreign keys off on SQLite: its ALTER copies tables, and a drop would cascade."""
+    if connection.dialect.name != "sqlite":
+        yield
+        return
+    raw = connection.connection.cursor()
+    raw.execute("PRAGMA foreign_keys=OFF")
+    try:
+        yield
+    finally:
+        raw.execute("PRAGMA foreign_keys=ON")
+        raw.close()
+
+
+def head() -> str:
+    """The revision that this program's models describe."""
+    revision = ScriptDirectory.from_config(_config()).get_current_head()
+    if revision is None:
+        raise SchemaError("no migrations are installed")
+    return revision
+
+
+def current(database: Database) -> str | None:
+    """The revision the database is at; None for an empty one."""
+    with database.engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def is_current(database: Database) -> bool:
+    """Whether the database is at :func:`head`."""
+    return current(database) == head()
+
+
+def check(database: Database) -> None:
+    """Do nothing if the schema fits.
+
+    Raises:
+        SchemaError: it is older (cure: ``penstock migrate``) or newer than this program.
+    """
+    found, wanted = current(database), head()
+    if found == wanted:
+        return
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    if found is not None and found not in known:
+        raise SchemaError(
+            f"the database is at revision {found}, which this version of Penstock does not know: "
+            "a newer version has migrated it; run that version"
+        )
+    raise SchemaError(
+        f"the database is at revision {found or 'none'}, not at {wanted}: run `penstock migrate`"
+    )
+
+
+def upgrade(database: Database, revision: str = "head") -> None:
+    """Bring the schema up to ``revision``.
+
+    Raises:
+        SchemaError: the database is newer than this program.
+    """
+    try:
+        check(database)
+    except SchemaError as error:
+        if "newer version" in str(error):
+            raise
+    _run(database, lambda config: command.upgrade(config, revision))
+
+
+def downgrade(database: Database, revision: str) -> None:
+    """Bring the schema down to ``revision`` (``base`` for an empty one)."""
+    _run(database, lambda config: command.downgrade(config, revision))

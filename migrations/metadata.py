@@ -1,0 +1,28 @@
+"""The sum of all models: importing this module makes every table known."""
+
+from __future__ import annotations
+
+from models import (
+    agents,
+    audit,
+    bulks,
+    costs,
+    counters,
+    events,
+    idempotency,
+    job_rows,
+    keys,
+    messages,
+    tenants,
+    workers,
+)
+from models.base import Base
+
+NOUNS = (
+    agents, audit, bulks, costs, counters, events,
+    idempotency, job_rows, keys, messages, tenants, workers,
+)  # fmt: skip
+"""The modules that declare tables."""
+
+metadata = Base.metadata
+"""Tables, indexes and constraints as the models want them."""

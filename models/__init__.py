@@ -1,0 +1,1 @@
+"""The nouns: one file each, with its table, its queries and its changes of state."""

@@ -1,0 +1,102 @@
+"""Bulks: many jobs sent in one request, stored in chunks and published at once."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Integer, String, delete, func, select, update
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from models import agents, audit
+from models.base import Base, UtcDateTime
+from models.counters import Deltas
+from models.job_rows import Job
+from models.states import State
+
+
+class Bulk(Base):
+    """A handle on jobs that came together; ``published_at`` is empty while they are stored."""
+
+    __tablename__ = "bulks"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(String(64))
+    total: Mapped[int] = mapped_column(Integer)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    published_at: Mapped[datetime | None] = mapped_column(UtcDateTime, index=True)
+    cancelled_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+def publish(session: Session, bulk: Bulk, actor: str, now: datetime) -> list[str]:
+    """Let all stored jobs of a bulk be seen and claimed; returns the LLMs that have work.
+
+    One transaction: a client sees all of a bulk or nothing of it.
+    """
+    mine = (Job.bulk_id == bulk.id, Job.staged)
+    names = session.scalars(select(Job.agent).where(*mine, Job.agent.is_not(None)).distinct()).all()
+    columns = (Job.llm, Job.priority, Job.state)
+    groups = session.execute(select(*columns, func.count()).where(*mine).group_by(*columns)).all()
+    session.execute(
+        update(Job)
+        .where(*mine)
+        .values(staged=False, claimable=(Job.state == State.QUEUED) & Job.agent.is_(None))
+        .execution_options(synchronize_session=False)
+    )
+    for name in sorted(name for name in names if name):
+        _release_head(session, bulk.tenant_id, name, now)
+    deltas = Deltas()
+    for llm, priority, state, count in groups:
+        deltas.add((bulk.tenant_id, llm, priority, state), count)
+    deltas.write(session)
+    bulk.published_at = now
+    session.add(bulk)
+    act = audit.row(bulk.tenant_id, actor, "bulk.submit", bulk.id, now, jobs=bulk.total)
+    audit.record(session, [act])
+    return sorted({llm for llm, _, state, _ in groups if state == State.QUEUED})
+
+
+def _release_head(session: Session, tenant_id: str, name: str, now: datetime) -> None:
+    """Only the agent's first job may be claimable, whoever brought the others."""
+    agents.touch(session, tenant_id, name, now)
+    running = session.scalar(
+        select(Job.seq)
+        .where(Job.tenant_id == tenant_id, Job.agent == name, Job.finished_at.is_(None))
+        .where(Job.claimable | (Job.state == State.RUNNING))
+        .limit(1)
+    )
+    if running is None:
+        agents.release_next(session, tenant_id, name, now)
+
+
+def find(session: Session, tenant_id: str, bulk_id: str) -> Bulk | None:
+    """A published bulk of a tenant."""
+    query = select(Bulk).where(Bulk.id == bulk_id, Bulk.tenant_id == tenant_id)
+    return session.scalar(query.where(Bulk.published_at.is_not(None)))
+
+
+def counts(session: Session, bulk_id: str) -> dict[str, int]:
+    """Jobs of a bulk in each state; deleted ones are missing."""
+    query = select(Job.state, func.count()).where(Job.bulk_id == bulk_id).group_by(Job.state)
+    return {state: int(count) for state, count in session.execute(query)}
+
+
+def unfinished(session: Session, bulk_id: str, limit: int) -> list[Job]:
+    """Jobs of a bulk that have not ended and are not being cancelled, locked."""
+    query = select(Job).where(
+        Job.bulk_id == bulk_id, Job.finished_at.is_(None), Job.cancel_requested.is_(False)
+    )
+    return list(session.scalars(query.order_by(Job.seq).limit(limit).with_for_update()))
+
+
+def drop_abandoned(session: Session, before: datetime, limit: int = 1000) -> int:
+    """Delete staged jobs of bulks that were never published (the client got no 202)."""
+    query = select(Bulk.id).where(Bulk.published_at.is_(None), Bulk.created_at < before)
+    bulk_id = session.scalar(query.limit(1))
+    if bulk_id is None:
+        return 0
+    old = select(Job.seq).where(Job.bulk_id == bulk_id).limit(limit)
+    gone = session.execute(delete(Job).where(Job.seq.in_(old)))
+    count = int(gone.rowcount)  # type: ignore[attr-defined]  # delete gives a CursorResult
+    if count < limit:
+        session.execute(delete(Bulk).where(Bulk.id == bulk_id))
+    return count

@@ -1,0 +1,105 @@
+"""Counters of states and costs, kept as deltas in the transactions that change them.
+
+A transaction only ever adds rows here, so writers never queue for one row; the
+errands worker folds old deltas together, and :func:`drift` proves the sums.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import BigInteger, Index, SmallInteger, String, delete, func, insert, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from models.base import Base, Serial
+from models.job_rows import Job
+from models.states import State
+
+Key = tuple[str, str, int, str]
+"""Tenant, LLM, priority, and the name of what is counted (a state of a job)."""
+
+
+class Counter(Base):
+    """A change of one count; the count is the sum of its rows."""
+
+    __tablename__ = "counters"
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(String(64))
+    llm: Mapped[str] = mapped_column(String(64))
+    priority: Mapped[int] = mapped_column(SmallInteger)
+    name: Mapped[str] = mapped_column(String(64))
+    amount: Mapped[int] = mapped_column(BigInteger)
+
+
+Index("ix_counters_key", Counter.name, Counter.llm, Counter.priority, Counter.tenant_id, Counter.amount)
+
+
+class Deltas:
+    """Changes gathered within one transaction, written once at its end."""
+
+    def __init__(self) -> None:
+        self._amounts: defaultdict[Key, int] = defaultdict(int)
+
+    def move(self, job: Job | Mapping[str, Any], before: State | None, after: State | None) -> None:
+        """Count a job out of one state and into another."""
+        values = job if isinstance(job, Mapping) else vars(job)
+        key = (values["tenant_id"], values["llm"], int(values["priority"]))
+        if before is not None:
+            self.add((*key, before.value), -1)
+        if after is not None:
+            self.add((*key, after.value), 1)
+
+    def add(self, key: Key, amount: int) -> None:
+        """Change one count."""
+        self._amounts[key] += amount
+
+    def write(self, session: Session) -> int:
+        """Store what was gathered and start anew; returns the number of rows written."""
+        names = ("tenant_id", "llm", "priority", "name")
+        rows = [dict(zip(names, key, strict=True), amount=n) for key, n in self._amounts.items() if n]
+        if rows:
+            session.execute(insert(Counter), rows)
+        self._amounts.clear()
+        return len(rows)
+
+
+def states(session: Session, tenant_id: str | None = None) -> dict[Key, int]:
+    """Jobs by tenant, LLM, priority and state; all tenants unless one is named."""
+    columns = (Counter.tenant_id, Counter.llm, Counter.priority, Counter.name)
+    query = select(*columns, func.sum(Counter.amount)).group_by(*columns)
+    if tenant_id is not None:
+        query = query.where(Counter.tenant_id == tenant_id)
+    return {(t, llm, p, name): int(n) for t, llm, p, name, n in session.execute(query) if n}
+
+
+def waiting(session: Session) -> int:
+    """How many jobs wait, of all tenants."""
+    names = [State.QUEUED.value, State.SCHEDULED.value]
+    return int(session.scalar(select(func.sum(Counter.amount)).where(Counter.name.in_(names))) or 0)
+
+
+def compact(session: Session, limit: int = 20_000) -> int:
+    """Fold up to ``limit`` deltas into one row a key; returns how many rows that saved."""
+    ids = select(Counter.id).order_by(Counter.id).limit(limit).subquery()
+    gone = session.execute(
+        delete(Counter)
+        .where(Counter.id.in_(select(ids.c.id)))
+        .returning(Counter.tenant_id, Counter.llm, Counter.priority, Counter.name, Counter.amount)
+    ).all()
+    deltas = Deltas()
+    for tenant_id, llm, priority, name, amount in gone:
+        deltas.add((tenant_id, llm, priority, name), amount)
+    return len(gone) - deltas.write(session)
+
+
+def drift(session: Session) -> dict[Key, int]:
+    """Counters minus rows, where they differ; empty when the books are right."""
+    columns = (Job.tenant_id, Job.llm, Job.priority, Job.state)
+    query = select(*columns, func.count()).where(Job.staged.is_(False)).group_by(*columns)
+    rows: dict[Key, int] = {(t, llm, p, state): n for t, llm, p, state, n in session.execute(query)}
+    counted = states(session)
+    keys = rows.keys() | counted.keys()
+    return {k: d for k in keys if (d := counted.get(k, 0) - rows.get(k, 0))}

@@ -1,0 +1,142 @@
+"""Connections and transactions on SQLite and PostgreSQL.
+
+On SQLite a write takes the lock at its start (``BEGIN IMMEDIATE``), so that it
+never has to be tried again half-way, and the writers of one process queue
+fairly in front of it: SQLite's own waiting is by sleeping, without an order.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session
+
+__all__ = ["Database", "Session", "Turnstile", "Unavailable", "make_engine"]
+
+READ_ONLY = "penstock_read_only"
+
+_NO_ANSWER = (OperationalError, InterfaceError, PoolTimeout)
+
+
+class Unavailable(SQLAlchemyError):  # noqa: N818  (a state that passes, not a mistake)
+    """The database cannot be used now: locked, full, or out of reach. Trying later may help."""
+
+
+@contextmanager
+def _reachable() -> Iterator[None]:
+    try:
+        yield
+    except _NO_ANSWER as error:
+        reason = str(getattr(error, "orig", None) or error).strip().splitlines()
+        raise Unavailable(reason[0] if reason else type(error).__name__) from error
+
+
+class Turnstile:
+    """A lock that lets waiting threads through in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._held = False
+        self._waiting: deque[threading.Lock] = deque()
+
+    def __enter__(self) -> None:
+        with self._guard:
+            if not self._held:
+                self._held = True
+                return
+            ticket = threading.Lock()
+            ticket.acquire()
+            self._waiting.append(ticket)
+        ticket.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        with self._guard:
+            if self._waiting:
+                self._waiting.popleft().release()
+            else:
+                self._held = False
+
+
+def make_engine(url: str, *, pool_size: int = 16, busy_timeout_ms: int = 10_000) -> Engine:
+    """An engine for ``url``; plain ``postgresql://`` means psycopg 3.
+
+    Raises:
+        sqlalchemy.exc.ArgumentError: the URL cannot be read.
+        ValueError: the database is neither SQLite nor PostgreSQL.
+    """
+    parsed = make_url(url)
+    backend = parsed.get_backend_name()
+    if backend == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+        return create_engine(parsed, pool_size=pool_size, max_overflow=4, pool_pre_ping=True)
+    if backend != "sqlite":
+        raise ValueError(f"database.url: {backend} is not supported; use sqlite or postgresql")
+    engine = create_engine(
+        parsed,
+        pool_size=pool_size,
+        max_overflow=4,
+        connect_args={"timeout": busy_timeout_ms / 1000, "check_same_thread": False},
+    )
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    """Durable WAL, enforced foreign keys, and no transactions begun by the driver."""
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-16000"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    read_only = connection.get_execution_options().get(READ_ONLY, False)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+class Database:
+    """Transactions on one engine: ``write`` for changes, ``read`` for looking."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.dialect = engine.dialect.name
+        self._reader = engine.execution_options(**{READ_ONLY: True})
+        self._turnstile = Turnstile() if self.dialect == "sqlite" else nullcontext()
+
+    @classmethod
+    def connect(cls, url: str, *, pool_size: int = 16, busy_timeout_ms: int = 10_000) -> Database:
+        """A database at ``url``; errors as in :func:`make_engine`."""
+        return cls(make_engine(url, pool_size=pool_size, busy_timeout_ms=busy_timeout_ms))
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """One transaction: committed when the block ends, rolled back when it raises.
+
+        Raises:
+            Unavailable: the database cannot be used now; nothing was changed.
+        """
+        with (
+            self._turnstile,
+            _reachable(),
+            Session(self.engine, expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            yield session
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """One consistent look that takes no lock and writes nothing; raises as :meth:`write`."""
+        with _reachable(), Session(self._reader, expire_on_commit=False) as session:
+            yield session
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()

@@ -1,0 +1,248 @@
+"""The changes of state of a job that has not ended: one function a transition.
+
+Endings stand in :mod:`models.endings`, new jobs in :mod:`models.submission`.
+Every function works inside the caller's transaction and tells time by the
+``now`` it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.orm import Session
+
+from models import agents, audit, events, tenants
+from models.counters import Deltas
+from models.job_rows import Attempt, Job, Payload
+from models.states import State
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A job taken by a worker under a fence, with all that the engine needs."""
+
+    job_id: str
+    tenant_id: str
+    fence: int
+    llm: str
+    agent: str | None
+    created_at: datetime
+    started_at: datetime
+    timeout_seconds: float
+    first: bool
+    request: str
+    progress: tuple[int, ...]
+
+
+def promote_due(session: Session, now: datetime, limit: int = 500) -> list[str]:
+    """Scheduled → queued for jobs whose time has come; returns those that can be claimed."""
+    due = session.scalars(
+        select(Job)
+        .where(Job.state == State.SCHEDULED, Job.run_at <= now, Job.staged.is_(False))
+        .order_by(Job.run_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    ).all()
+    deltas = Deltas()
+    ready = []
+    for job in due:
+        job.state = State.QUEUED
+        job.claimable = job.agent is None or not agents.is_busy(
+            session, job.tenant_id, job.agent, before=job.seq
+        )
+        job.version += 1
+        deltas.move(job, State.SCHEDULED, State.QUEUED)
+        if job.claimable:
+            ready.append(job.id)
+    session.flush()
+    deltas.write(session)
+    events.record(session, [state_event(job, now) for job in due])
+    return ready
+
+
+def claim(session: Session, worker_id: str, llm: str, limit: int, now: datetime) -> list[Claim]:
+    """Queued → running for the best rows of one queue, under a raised fence."""
+    best = session.scalars(
+        select(Job)
+        .where(Job.llm == llm, Job.claimable)
+        .where(Job.expires_at.is_(None) | (Job.expires_at > now))
+        .order_by(Job.rank, Job.seq)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    ).all()
+    if not best:
+        return []
+    deltas = Deltas()
+    firsts = {job.id: job.started_at is None for job in best}
+    for job in best:
+        job.state, job.claimable, job.worker_id = State.RUNNING, False, worker_id
+        job.fence += 1
+        job.version += 1
+        job.started_at = job.started_at or now
+        deltas.move(job, State.QUEUED, State.RUNNING)
+    session.flush()
+    deltas.write(session)
+    session.execute(insert(Attempt), [_attempt(job, worker_id, now) for job in best])
+    events.record(session, [state_event(job, now) for job in best])
+    tenants.advance(session, llm, max(job.share for job in best))
+    return _claims(session, best, firsts, now)
+
+
+def _attempt(job: Job, worker_id: str, now: datetime) -> dict[str, object]:
+    return {
+        "job_id": job.id,
+        "tenant_id": job.tenant_id,
+        "fence": job.fence,
+        "worker_id": worker_id,
+        "started_at": now,
+    }
+
+
+def _claims(session: Session, jobs: Sequence[Job], firsts: dict[str, bool], now: datetime) -> list[Claim]:
+    query = select(Payload).where(Payload.job_id.in_([job.id for job in jobs]))
+    payloads = {payload.job_id: payload for payload in session.scalars(query)}
+    return [
+        Claim(
+            job_id=job.id,
+            tenant_id=job.tenant_id,
+            fence=job.fence,
+            llm=job.llm,
+            agent=job.agent,
+            created_at=job.created_at,
+            started_at=now,
+            timeout_seconds=job.timeout_seconds,
+            first=firsts[job.id],
+            request=payloads[job.id].request,
+            progress=tuple(payloads[job.id].progress or ()),
+        )
+        for job in jobs
+    ]
+
+
+def hand_back(
+    session: Session, kept: Sequence[tuple[str, int, Sequence[int]]], outcome: str, now: datetime
+) -> list[str]:
+    """Running → queued for (job id, fence, tokens so far): parked or given back at shutdown.
+
+    Uses no attempt up. Returns the ids that were still held under that fence.
+    """
+    deltas = Deltas()
+    given: list[str] = []
+    for job_id, fence, tokens in kept:
+        job = held(session, job_id, fence)
+        if job is None:
+            continue
+        release(session, job, outcome, now, deltas)
+        values = {"progress": list(tokens) or None}
+        session.execute(update(Payload).where(Payload.job_id == job_id).values(values))
+        given.append(job_id)
+    deltas.write(session)
+    return given
+
+
+def release(session: Session, job: Job, outcome: str, now: datetime, deltas: Deltas) -> None:
+    """Running → queued for a job that the caller holds; its attempt ends with ``outcome``."""
+    deltas.move(job, State.RUNNING, State.QUEUED)
+    job.state, job.claimable, job.worker_id = State.QUEUED, True, None
+    job.version += 1
+    session.flush()
+    close_attempt(session, job, outcome, now)
+    events.record(session, [state_event(job, now)])
+
+
+def held(session: Session, job_id: str, fence: int) -> Job | None:
+    """The job, locked, if it still runs under this fence; None when the caller is too late."""
+    return session.scalar(
+        select(Job)
+        .where(Job.id == job_id, Job.fence == fence, Job.state == State.RUNNING)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+
+
+def close_attempt(
+    session: Session, job: Job, outcome: str, now: datetime, **more: str | datetime | None
+) -> None:
+    """Write down how the attempt under the job's fence ended; ``more`` are columns of Attempt."""
+    session.execute(
+        update(Attempt)
+        .where(Attempt.job_id == job.id, Attempt.fence == job.fence)
+        .values(ended_at=now, outcome=outcome, **more)
+    )
+
+
+def request_cancel(session: Session, job: Job, actor: str, now: datetime) -> None:
+    """Raise the flag that the worker of a running job looks for."""
+    if not job.cancel_requested:
+        job.cancel_requested = True
+        job.version += 1
+        session.flush()
+        act = audit.row(job.tenant_id, actor, "job.cancel_requested", job.id, now)
+        audit.record(session, [act])
+
+
+def cancels_for(session: Session, worker_id: str) -> list[tuple[str, int]]:
+    """(job id, fence) of a worker's running jobs whose flag is up."""
+    query = select(Job.id, Job.fence).where(
+        Job.worker_id == worker_id, Job.state == State.RUNNING, Job.cancel_requested
+    )
+    return [(job_id, fence) for job_id, fence in session.execute(query)]
+
+
+def find(session: Session, tenant_id: str, job_id: str, *, lock: bool = False) -> Job | None:
+    """One job of a tenant, locked for a change if asked."""
+    query = select(Job).where(Job.id == job_id, Job.tenant_id == tenant_id, Job.staged.is_(False))
+    return session.scalar(query.with_for_update() if lock else query)
+
+
+def by_llm(session: Session, job_ids: Sequence[str]) -> dict[str, list[str]]:
+    """The ids grouped by the queue they wait in."""
+    grouped: dict[str, list[str]] = {}
+    if job_ids:
+        for job_id, llm in session.execute(select(Job.id, Job.llm).where(Job.id.in_(job_ids))):
+            grouped.setdefault(llm, []).append(job_id)
+    return grouped
+
+
+def any_due(session: Session, now: datetime) -> bool:
+    """Whether a scheduled job's time has come or a waiting job's has run out."""
+    scheduled = select(Job.seq).where(Job.state == State.SCHEDULED, Job.run_at <= now).limit(1)
+    expired = (
+        select(Job.seq)
+        .where(Job.expires_at <= now, Job.finished_at.is_(None), Job.state != State.RUNNING)
+        .limit(1)
+    )
+    return session.scalar(scheduled) is not None or session.scalar(expired) is not None
+
+
+def remove(session: Session, job: Job, actor: str, now: datetime) -> None:
+    """Delete an ended job with payload, result, attempts and events; bill and audit trail stay.
+
+    Raises:
+        ValueError: the job has not ended.
+    """
+    if not job.is_terminal:
+        raise ValueError(f"{job.id} has not ended")
+    deltas = Deltas()
+    deltas.move(job, State(job.state), None)
+    deltas.write(session)
+    session.execute(delete(Job).where(Job.seq == job.seq))
+    audit.record(session, [audit.row(job.tenant_id, actor, "job.delete", job.id, now)])
+
+
+def position(session: Session, job: Job) -> int | None:
+    """The place of a claimable job in its queue, from 1; None for any other."""
+    if not job.claimable:
+        return None
+    ahead = (Job.rank < job.rank) | ((Job.rank == job.rank) & (Job.seq < job.seq))
+    query = select(func.count()).select_from(Job).where(Job.llm == job.llm, Job.claimable, ahead)
+    return int(session.scalar(query) or 0) + 1
+
+
+def state_event(job: Job, now: datetime) -> dict[str, object]:
+    """The event that tells of a job's present state."""
+    data = {"state": str(job.state), "attempt": job.attempt, "fence": job.fence}
+    return events.row(job.tenant_id, job.id, "state", data, now)

@@ -1,0 +1,153 @@
+"""New jobs: what a client asked for, laid into rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import insert, select
+from sqlalchemy.orm import Session
+
+from models import agents, audit, tenants
+from models.counters import Deltas
+from models.ids import new_id
+from models.job_rows import Job, JobTag, Payload
+from models.states import Priority, State
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """One job to be stored; ``request`` is the JSON of a CompletionRequest."""
+
+    tenant_id: str
+    llm: str
+    request: str
+    estimated_tokens: int
+    timeout_seconds: float
+    max_attempts: int
+    priority: Priority = Priority.STANDARD
+    agent: str | None = None
+    run_at: datetime | None = None
+    expires_at: datetime | None = None
+    retry_of: str | None = None
+    bulk_id: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+
+
+def submit(
+    session: Session,
+    new: Sequence[NewJob],
+    offsets: Mapping[Priority, int],
+    actor: str,
+    now: datetime,
+    *,
+    staged: bool = False,
+) -> list[Job]:
+    """Store jobs of one tenant and one LLM with payloads, tags, counters and audit rows.
+
+    Staged jobs (of a bulk) are neither counted nor claimable until
+    :func:`models.bulks.publish`. Returned jobs are detached, ``seq`` unset.
+    """
+    tenant_id, llm = new[0].tenant_id, new[0].llm
+    share = tenants.take_share(session, tenant_id, llm, sum(job.estimated_tokens for job in new))
+    rows = []
+    for job in new:
+        rows.append(_row(job, share, offsets, now, staged))
+        share += job.estimated_tokens
+    if not staged:
+        _order_agents(session, rows, now)
+    session.execute(insert(Job), rows)
+    payloads = [
+        {"job_id": row["id"], "tenant_id": tenant_id, "request": job.request}
+        for row, job in zip(rows, new, strict=True)
+    ]
+    session.execute(insert(Payload), payloads)
+    _tag(session, rows)
+    if not staged:
+        deltas = Deltas()
+        for row in rows:
+            deltas.move(row, None, State(row["state"]))
+        deltas.write(session)
+        acts = [audit.row(tenant_id, actor, "job.submit", row["id"], now) for row in rows]
+        audit.record(session, acts)
+    return [Job(**row) for row in rows]
+
+
+def again(session: Session, job: Job) -> NewJob:
+    """A new job that asks the same as an ended one, to run at once."""
+    return NewJob(
+        tenant_id=job.tenant_id,
+        llm=job.llm,
+        request=session.get_one(Payload, job.id).request,
+        estimated_tokens=job.estimated_tokens,
+        timeout_seconds=job.timeout_seconds,
+        max_attempts=job.max_attempts,
+        priority=Priority(job.priority),
+        agent=job.agent,
+        retry_of=job.id,
+        metadata=job.extra,
+        tags=tuple(job.tags),
+    )
+
+
+def _row(
+    job: NewJob, share: int, offsets: Mapping[Priority, int], now: datetime, staged: bool
+) -> dict[str, Any]:
+    scheduled = job.run_at is not None and job.run_at > now
+    return {
+        "id": new_id("job"),
+        "tenant_id": job.tenant_id,
+        "kind": "completion",
+        "state": State.SCHEDULED.value if scheduled else State.QUEUED.value,
+        "claimable": not scheduled and not staged,
+        "staged": staged,
+        "llm": job.llm,
+        "priority": int(job.priority),
+        "share": share,
+        "rank": share + offsets[job.priority],
+        "estimated_tokens": job.estimated_tokens,
+        "agent": job.agent,
+        "bulk_id": job.bulk_id,
+        "retry_of": job.retry_of,
+        "created_at": now,
+        "run_at": job.run_at,
+        "expires_at": job.expires_at,
+        "timeout_seconds": job.timeout_seconds,
+        "max_attempts": job.max_attempts,
+        "failures": 0,
+        "fence": 0,
+        "version": 1,
+        "cancel_requested": False,
+        "extra": dict(job.metadata),
+        "tags": list(job.tags),
+    }
+
+
+def _order_agents(session: Session, rows: list[dict[str, Any]], now: datetime) -> None:
+    """An agent's job waits for the one before it, also for one before it in ``rows``."""
+    seen: set[str] = set()
+    for row in rows:
+        name = row["agent"]
+        if name is None:
+            continue
+        if name not in seen:
+            agents.touch(session, row["tenant_id"], name, now)
+        if name in seen or agents.is_busy(session, row["tenant_id"], name):
+            row["claimable"] = False
+        seen.add(name)
+
+
+def _tag(session: Session, rows: list[dict[str, Any]]) -> None:
+    tagged = {row["id"]: row["tags"] for row in rows if row["tags"]}
+    if not tagged:
+        return
+    found = session.execute(select(Job.id, Job.seq, Job.tenant_id).where(Job.id.in_(tagged)))
+    values = [
+        {"tenant_id": tenant_id, "tag": tag, "seq": seq}
+        for job_id, seq, tenant_id in found
+        for tag in dict.fromkeys(tagged[job_id])
+    ]
+    session.execute(insert(JobTag), values)
