@@ -1,0 +1,1 @@
+"""The work: everything that runs outside a request."""

@@ -1,0 +1,48 @@
+"""The errands process: sweeping, tidying and what else needs no LLM."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import migrations
+from config.settings import Settings
+from models.database import Database, Unavailable
+from workers.broker import make_broker, make_live_log
+from workers.identity import Identity
+from workers.signals import StopSignal
+from workers.sweeper import Sweeper
+
+log = logging.getLogger(__name__)
+
+
+def main(settings: Settings) -> int:
+    """Sweep until SIGTERM; 0 after a clean stop.
+
+    Raises:
+        migrations.SchemaError: the database's schema does not fit this program.
+    """
+    stop = StopSignal()
+    database = Database.connect(
+        settings.database_url, pool_size=4, busy_timeout_ms=settings.database.busy_timeout_ms
+    )
+    migrations.check(database)
+    broker = make_broker(settings, database)
+    identity = Identity(database, "errands")
+    identity.register()
+    sweeper = Sweeper(database, broker, make_live_log(settings, database), settings)
+    beat_at = 0.0
+    while not stop.wait(settings.worker.sweep_ms / 1000):
+        try:
+            if time.monotonic() >= beat_at:
+                beat_at = time.monotonic() + settings.worker.heartbeat_ms / 1000
+                if not identity.beat({}):
+                    identity.register()
+            if settings.worker.sweep:
+                sweeper.sweep()
+        except Unavailable as error:
+            log.warning("sweeping waits for the database: %s", error)
+    identity.leave(settings.currency)
+    broker.close()
+    database.close()
+    return 0

@@ -1,0 +1,173 @@
+"""The inference process: the only one that touches an LLM.
+
+Hints ring the dispatcher's bell; the dispatcher claims and hands over; the
+engine decodes; the recorder writes down. Each has a thread of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import migrations
+from config.prices import load_prices
+from config.settings import Settings
+from models import workers as worker_rows
+from models.base import utcnow
+from models.database import Database
+from models.endings import Ending
+from models.jobs import Claim
+from models.requests import CompletionRequest
+from workers.backends import make_backend
+from workers.broker import make_broker, make_live_log, make_worker, register_drain
+from workers.control import Control
+from workers.dispatcher import Dispatcher
+from workers.engine import Admission, EngineDead, EngineThread, Limits, LlmInfo, Output, PromptRefused
+from workers.gauges import Gauges
+from workers.identity import Identity
+from workers.ledger import Ledger
+from workers.recorder import Recorder
+from workers.signals import StopSignal
+
+log = logging.getLogger(__name__)
+
+
+class Inference:
+    """All threads of the process, wired in one place."""
+
+    def __init__(self, settings: Settings, database: Database, on_death: Callable[[], None]) -> None:
+        self._settings = settings
+        self._database = database
+        self.die = on_death
+        self.llm = settings.default_llm
+        self.identity = Identity(database, "inference")
+        self._ledger = Ledger(load_prices(), settings.queue, settings.currency)
+        self._broker = make_broker(settings, database)
+        live = make_live_log(settings, database)
+        limits = Limits(settings.engine.max_rows, settings.engine.max_batch_bytes)
+        self.engine = EngineThread(
+            lambda: make_backend(settings, self.llm), limits, self._hear, on_dead=lambda _: on_death()
+        )
+        self.recorder = Recorder(
+            database, self._broker, live, self.identity, self._ledger, settings,
+            on_room=self._ring, on_death=on_death,
+        )  # fmt: skip
+        self.dispatcher = Dispatcher(
+            database, self.engine, self.identity, self.llm,
+            self._admission, self.recorder.refuse, settings.engine.window_ms, on_death,
+        )  # fmt: skip
+        self.gauges = Gauges(self.llm, self.engine.stats, lambda: self.recorder.ended_total)
+        self.control = Control(database, settings.worker, self)
+        register_drain(self._broker, lambda _ids: self.dispatcher.ring())
+        self._hints = make_worker(self._broker)
+
+    def start(self) -> None:
+        """Load the LLM, tell of it, and begin to work; raises what loading raised."""
+        self.identity.register()
+        self.control.start()
+        self.engine.start()
+        info = self.engine.ready()
+        self._publish(info)
+        self.recorder.start()
+        self.dispatcher.start()
+        self._hints.start()
+        log.info("serving %s as %s, context %d tokens", info.name, self.llm, info.context_length)
+
+    def stop(self, grace_seconds: float) -> None:
+        """Stop claiming, finish what fits in the grace time, give the rest back, leave."""
+        self._hints.stop()
+        self.dispatcher.stop()
+        if not self.engine.drain(grace_seconds):
+            log.info("giving %d jobs back", self.engine.held)
+        self.engine.stop(timeout=10)
+        self.recorder.stop()
+        self.control.stop()
+        self.gauges.publish()
+        self.identity.leave(self._settings.currency)
+        self._broker.close()
+
+    def _ring(self) -> None:
+        self.dispatcher.ring()
+
+    def _hear(self, outputs: Sequence[Output]) -> None:
+        self.recorder.take(outputs)
+
+    def _admission(self, claim: Claim) -> Admission | Ending:
+        """What the engine needs of a claim, or why it never can."""
+        self.recorder.expect(claim)
+        try:
+            request = CompletionRequest.model_validate_json(claim.request)
+            tokens = self.engine.encode(request.messages)
+        except (PromptRefused, ValueError) as error:
+            return self._ledger.failed(claim, claim.fence, "invalid_prompt", str(error))
+        deadline = time.monotonic() + claim.timeout_seconds
+        return Admission(claim.job_id, claim.fence, tokens, request.sampling, claim.progress, deadline)
+
+    def is_busy(self) -> bool:
+        """Whether any job of this worker has not been written down as ended."""
+        return self.recorder.running > 0
+
+    def cancel(self, job_id: str, fence: int) -> None:
+        """Stop a job at the next engine step."""
+        self.engine.cancel(job_id, fence)
+
+    def publish(self) -> None:
+        """Bring the metrics up to the engine's totals."""
+        self.gauges.publish()
+
+    def give_up_jobs(self) -> None:
+        """Take everything out of the engine; the fence keeps what comes of it from counting."""
+        self.engine.withdraw_all()
+
+    def figures(self) -> dict[str, object]:
+        """What the heartbeat carries; also stores the rate from which waits are estimated."""
+        figures = self.gauges.figures()
+        if self.gauges.jobs_per_second:
+            with self._database.write() as session:
+                worker_rows.publish_rate(session, self.llm, self.gauges.jobs_per_second, utcnow())
+        return figures
+
+    def _publish(self, info: LlmInfo) -> None:
+        row = worker_rows.Llm(
+            alias=self.llm, name=info.name, context_length=info.context_length,
+            vocabulary=info.vocab_size, fingerprint=info.fingerprint,
+            tokenizer=info.tokenizer_path, ready=True, updated_at=utcnow(),
+        )  # fmt: skip
+        with self._database.write() as session:
+            worker_rows.publish_llm(session, row)
+
+
+def main(settings: Settings) -> int:
+    """Serve until SIGTERM; 0 after a clean stop, 1 when the engine died.
+
+    Raises:
+        migrations.SchemaError: the database's schema does not fit this program.
+    """
+    stop = StopSignal()
+    database = Database.connect(
+        settings.database_url,
+        pool_size=settings.database.pool_size,
+        busy_timeout_ms=settings.database.busy_timeout_ms,
+    )
+    migrations.check(database)
+    dead = threading.Event()
+
+    def die() -> None:
+        dead.set()
+        stop.set()
+
+    inference = Inference(settings, database, die)
+    try:
+        inference.start()
+    except EngineDead:
+        return 1
+    stop.wait()
+    if dead.is_set():
+        log.critical("the engine is dead; its jobs go back and this process ends")
+        inference.stop(0)
+        return 1
+    inference.stop(settings.worker.grace_seconds)
+    database.close()
+    return 0

@@ -1,0 +1,223 @@
+"""Writes down what the engine says, in its own thread, so that decoding never waits for a disk.
+
+Endings are kept until the database has them: while it does not answer they are
+tried again and again, and only the end of the process loses them, which is
+what leases are for.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from config import telemetry
+from config.settings import Settings
+from models import endings, jobs
+from models.base import utcnow
+from models.database import Database, Unavailable
+from models.endings import Ended, Ending
+from models.jobs import Claim
+from workers.broker import Broker, LiveLog, TokenDelta, wake
+from workers.engine import Delta, Failed, Finished, Output, Started, Withdrawn
+from workers.identity import Identity
+from workers.ledger import Ledger, Running
+from workers.vital import vital_thread
+
+log = logging.getLogger(__name__)
+
+TRY_AGAIN_SECONDS = 0.5
+"""Pause before endings are written again when the database does not answer."""
+
+
+class Recorder:
+    """Keeps the running jobs' books between the engine and the database."""
+
+    def __init__(
+        self,
+        database: Database,
+        broker: Broker,
+        live: LiveLog,
+        identity: Identity,
+        ledger: Ledger,
+        settings: Settings,
+        on_room: Callable[[], None],
+        on_death: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._broker = broker
+        self._live = live
+        self._identity = identity
+        self._ledger = ledger
+        self._llm = settings.default_llm
+        self._flush_seconds = settings.live.flush_ms / 1000
+        self._on_room = on_room
+        self._running: dict[tuple[str, int], Running] = {}
+        self._guard = threading.Lock()
+        self._inbox: queue.SimpleQueue[Sequence[Output] | Ending | None] = queue.SimpleQueue()
+        self._thread = vital_thread("recorder", self._run, on_death)
+        self.ended_total = 0
+
+    def expect(self, claim: Claim) -> None:
+        """Open the books of a claimed job; call it before the engine has the row."""
+        with self._guard:
+            self._running[(claim.job_id, claim.fence)] = Running(claim)
+
+    def take(self, outputs: Sequence[Output]) -> None:
+        """What the engine said in one step; returns at once."""
+        self._inbox.put(outputs)
+
+    def refuse(self, ending: Ending) -> None:
+        """An ending of a job that never reached the engine."""
+        self._inbox.put(ending)
+
+    @property
+    def running(self) -> int:
+        """Jobs claimed and not yet written down as ended."""
+        return len(self._running)
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write what is left, then return."""
+        self._inbox.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        flush_at = time.monotonic() + self._flush_seconds
+        open_ = True
+        while open_:
+            batch = self._gather(flush_at)
+            open_ = None not in batch
+            self._write([item for item in batch if item is not None])
+            if time.monotonic() >= flush_at or not open_:
+                self._flush()
+                flush_at = time.monotonic() + self._flush_seconds
+
+    def _gather(self, until: float) -> list[Sequence[Output] | Ending | None]:
+        """What has come in: waits for the first, takes all that is there behind it."""
+        try:
+            timeout = max(0.0, until - time.monotonic()) if self._running else None
+            batch = [self._inbox.get(timeout=timeout)]
+        except queue.Empty:
+            return []
+        while not self._inbox.empty():
+            batch.append(self._inbox.get())
+        return batch
+
+    def _write(self, batch: Sequence[Sequence[Output] | Ending]) -> None:
+        finished: list[Ending] = []
+        failed: list[tuple[Ending, bool]] = []
+        kept: list[Withdrawn] = []
+        for item in batch:
+            if isinstance(item, Ending):
+                failed.append((item, False))
+                continue
+            for output in item:
+                self._sort(output, finished, failed, kept)
+        if finished or failed or kept:
+            self._flush()
+            self._store(finished, failed, kept)
+            self._on_room()
+
+    def _sort(
+        self,
+        output: Output,
+        finished: list[Ending],
+        failed: list[tuple[Ending, bool]],
+        kept: list[Withdrawn],
+    ) -> None:
+        running = self._running.get((output.job_id, output.fence))
+        if running is None:
+            return
+        match output:
+            case Started():
+                running.first_step_at = utcnow()
+                waited = running.first_step_at - running.claim.created_at
+                if running.claim.first:
+                    telemetry.pickup_seconds.labels(self._llm).observe(waited.total_seconds())
+            case Delta():
+                running.pending_text += output.text
+                running.pending_tokens += output.n_tokens
+            case Finished():
+                finished.append(self._ledger.finished(running, output))
+            case Failed():
+                failed.append((self._ledger.failure(running, output), output.retryable))
+            case Withdrawn():
+                kept.append(output)
+
+    def _flush(self) -> None:
+        """Show the tokens that have come since the last time."""
+        deltas = []
+        with self._guard:
+            books = list(self._running.items())
+        for (job_id, fence), running in books:
+            if running.pending_text:
+                deltas.append(
+                    TokenDelta(
+                        running.claim.tenant_id, job_id, fence,
+                        running.pending_text, running.pending_tokens,
+                    )
+                )  # fmt: skip
+                running.pending_text, running.pending_tokens = "", 0
+        if not deltas:
+            return
+        try:
+            self._live.append(deltas)
+        except Exception:
+            # Tokens shown while they come are a courtesy; the result is what counts.
+            log.warning("live tokens were not shown", exc_info=True)
+
+    def _store(
+        self,
+        finished: Sequence[Ending],
+        failed: Sequence[tuple[Ending, bool]],
+        kept: Sequence[Withdrawn],
+    ) -> None:
+        while True:
+            try:
+                ended = self._transact(finished, failed, kept)
+                break
+            except Unavailable as error:
+                log.warning("endings wait for the database: %s", error)
+                time.sleep(TRY_AGAIN_SECONDS)
+        with self._guard:
+            for ending in (*finished, *(ending for ending, _ in failed)):
+                self._running.pop((ending.job_id, ending.fence), None)
+            for output in kept:
+                self._running.pop((output.job_id, output.fence), None)
+        terminal = [job for job in ended.jobs if job.is_terminal]
+        cached = sum(ending.usage.cached_tokens for ending in finished)
+        telemetry.engine_cached_tokens.labels(self._llm).inc(cached)
+        self.ended_total += len(terminal)
+        for job in terminal:
+            telemetry.jobs_ended.labels(job.llm, job.state).inc()
+        if ended.late:
+            telemetry.late_results.inc(len(ended.late))
+            log.warning("late results changed nothing: %s", ", ".join(ended.late))
+
+    def _transact(
+        self,
+        finished: Sequence[Ending],
+        failed: Sequence[tuple[Ending, bool]],
+        kept: Sequence[Withdrawn],
+    ) -> Ended:
+        now, worker_id = utcnow(), self._identity.worker_id
+        with self._database.write() as session:
+            ended = endings.finish(session, finished, worker_id, now)
+            for ending, retryable in failed:
+                pause = self._ledger.pause if retryable else None
+                ended.add(endings.fail_attempt(session, ending, pause, worker_id, now))
+            for job in ended.jobs:
+                if not job.is_terminal and job.run_at is not None:
+                    delay = round((job.run_at - now).total_seconds() * 1000)
+                    wake(self._broker, session, job.llm, [job.id], delay_ms=delay)
+            given = [(item.job_id, item.fence, item.token_ids) for item in kept]
+            ended.released += jobs.hand_back(session, given, "handed_back", now)
+            if ended.released:
+                wake(self._broker, session, self._llm, ended.released)
+        return ended
