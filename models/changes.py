@@ -32,21 +32,25 @@ class Changes:
         if self._connection is None:
             self._connection = self._engine.raw_connection()
             self._connection.detach()  # kept for long, so not counted among the pool's
-        before, self._version = self._version, self._count(self._connection)
-        return self._version != before
-
-    @staticmethod
-    def _count(connection: PoolProxiedConnection) -> int:
-        cursor = connection.cursor()
         try:
-            cursor.execute("PRAGMA data_version")
-            (version,) = cursor.fetchone() or (0,)
-            return int(version)
-        finally:
-            cursor.close()
+            before, self._version = self._version, _count(self._connection)
+        except self._engine.dialect.loaded_dbapi.Error:
+            self.close()  # whoever looks closer will see what is wrong
+            return True
+        return self._version != before
 
     def close(self) -> None:
         """Close the kept connection; a later look opens another."""
         if self._connection is not None:
             self._connection.close()
         self._connection = self._version = None
+
+
+def _count(connection: PoolProxiedConnection) -> int:
+    cursor = connection.cursor()
+    try:
+        cursor.execute("PRAGMA data_version")
+        (version,) = cursor.fetchone() or (0,)
+        return int(version)
+    finally:
+        cursor.close()

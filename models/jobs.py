@@ -27,6 +27,7 @@ class Claim:
     job_id: str
     tenant_id: str
     fence: int
+    attempt: int
     llm: str
     agent: str | None
     created_at: datetime
@@ -109,6 +110,7 @@ def _claims(session: Session, jobs: Sequence[Job], firsts: dict[str, bool], now:
             job_id=job.id,
             tenant_id=job.tenant_id,
             fence=job.fence,
+            attempt=job.attempt,
             llm=job.llm,
             agent=job.agent,
             created_at=job.created_at,

@@ -155,11 +155,11 @@ class Recorder:
         deltas = []
         with self._guard:
             books = list(self._running.items())
-        for (job_id, fence), running in books:
+        for (job_id, _), running in books:
             if running.pending_text:
                 deltas.append(
                     TokenDelta(
-                        running.claim.tenant_id, job_id, fence,
+                        running.claim.tenant_id, job_id, running.claim.attempt,
                         running.pending_text, running.pending_tokens,
                     )
                 )  # fmt: skip

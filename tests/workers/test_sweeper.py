@@ -1,0 +1,196 @@
+"""The sweeper repairs what hints and workers lost, and leaves alone what is well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select, update
+
+from config.settings import Broker, Settings
+from models import jobs, workers
+from models.audit import SYSTEM
+from models.base import utcnow
+from models.costs import Cost
+from models.counters import Counter
+from models.endings import cancel_waiting
+from models.job_rows import Attempt, Job
+from models.messages import BrokerMessage
+from models.states import State
+from models.workers import Worker
+from tests.service import Service, new_job, running_service, wait_until
+from workers.broker import make_live_log
+from workers.sweeper import Sweeper, Watch
+
+
+class Clock:
+    """A monotonic clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        """Tell the time."""
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """The sweeper's clock."""
+    return Clock()
+
+
+@pytest.fixture
+def service(settings: Settings, sqlite_url: str) -> Iterator[Service]:
+    """A database and a broker without any worker."""
+    with running_service(settings, sqlite_url, Broker()) as made:
+        yield made
+
+
+@pytest.fixture
+def sweeper(service: Service, clock: Clock) -> Sweeper:
+    """A sweeper that tells time by the test's clock."""
+    live = make_live_log(service.settings, service.database)
+    return Sweeper(service.database, service.broker, live, service.settings, clock)
+
+
+def register(service: Service, worker_id: str = "worker_1") -> None:
+    """A worker's row as the worker makes it."""
+    now = utcnow()
+    with service.database.write() as session:
+        session.add(
+            Worker(
+                id=worker_id,
+                kind="inference",
+                host="h",
+                pid=1,
+                beats=0,
+                started_at=now,
+                seen_at=now,
+                figures={},
+            )
+        )
+
+
+def claim(service: Service, worker_id: str = "worker_1") -> list[str]:
+    """Let a worker take all it can."""
+    with service.database.write() as session:
+        return [taken.job_id for taken in jobs.claim(session, worker_id, "pico", 64, utcnow())]
+
+
+def messages(service: Service) -> int:
+    """Hints on their way."""
+    with service.database.read() as session:
+        return len(session.scalars(select(BrokerMessage)).all())
+
+
+def test_a_worker_is_lost_only_when_its_counter_stands_still(clock: Clock) -> None:
+    """Liveness is a counter that moves, by the watcher's own clock alone."""
+    watch = Watch(lease_seconds=10, clock=clock)
+    assert watch.lost({"a": 1, "b": 1}) == []
+    clock.now += 9
+    assert watch.lost({"a": 1, "b": 2}) == []
+    clock.now += 1
+    assert watch.lost({"a": 1, "b": 2}) == ["a"]
+    assert watch.lost({"b": 2}) == []
+
+
+def test_the_jobs_of_a_silent_worker_go_on_elsewhere(
+    service: Service, sweeper: Sweeper, clock: Clock
+) -> None:
+    """After the lease they are queued again with one failure more, and a hint is sent for them."""
+    register(service)
+    (job,) = service.submit(new_job(), hint=False)
+    claim(service)
+    sweeper.sweep()
+    assert service.job(job.id).job.state == State.RUNNING
+    clock.now += service.settings.worker.lease_seconds
+    sweeper.sweep()
+    found = service.job(job.id).job
+    assert (found.state, found.failures, found.claimable) == (State.QUEUED, 1, True)
+    assert messages(service) == 1
+    with service.database.read() as session:
+        assert session.scalars(select(Attempt.outcome)).all() == ["worker_lost"]
+        assert [bool(cost.amount) for cost in session.scalars(select(Cost))] == [False]
+    assert service.drift() == {}
+
+
+def test_a_job_that_kills_its_workers_fails_in_the_end(
+    service: Service, sweeper: Sweeper, clock: Clock
+) -> None:
+    """After ``max_attempts`` lost workers a job is failed as ``worker_lost``, and costs nothing."""
+    (job,) = service.submit(new_job(max_attempts=2), hint=False)
+    for worker_id in ("worker_1", "worker_2"):
+        register(service, worker_id)
+        claim(service, worker_id)
+        sweeper.sweep()
+        clock.now += service.settings.worker.lease_seconds
+        sweeper.sweep()
+    found = service.job(job.id)
+    assert (found.job.state, found.job.error_type, found.cost) == (State.FAILED, "worker_lost", None)
+    assert service.drift() == {}
+
+
+def test_jobs_of_a_worker_that_left_are_not_forgotten(service: Service, sweeper: Sweeper) -> None:
+    """A running job whose worker has ended is rescued at once, whatever went wrong when it left."""
+    register(service)
+    (job,) = service.submit(new_job(), hint=False)
+    claim(service)
+    with service.database.write() as session:
+        workers.end(session, "worker_1", utcnow())
+    sweeper.sweep()
+    assert service.job(job.id).job.state == State.QUEUED
+
+
+def test_a_lost_hint_is_sent_again_but_not_at_every_sweep(
+    service: Service, sweeper: Sweeper, clock: Clock
+) -> None:
+    """A queue that has waited too long gets one hint, and another only after the same time."""
+    service.submit(new_job(), new_job(), hint=False)
+    sweeper.sweep()
+    assert messages(service) == 0
+    with service.database.write() as session:
+        session.execute(update(Job).values(created_at=utcnow() - timedelta(minutes=1)))
+    for _ in range(3):
+        sweeper.sweep()
+    assert messages(service) == 1
+    clock.now += service.settings.worker.rehint_seconds
+    sweeper.sweep()
+    assert messages(service) == 2
+
+
+def test_what_is_due_moves_on(service: Service, sweeper: Sweeper) -> None:
+    """A scheduled job whose time has come is queued and hinted; one past its end expires."""
+    soon, past = utcnow() + timedelta(milliseconds=5), utcnow() + timedelta(milliseconds=5)
+    due, late = service.submit(new_job(run_at=soon), new_job(expires_at=past), hint=False)
+    wait_until(lambda: utcnow() > soon)
+    sweeper.sweep()
+    assert service.job(due.id).job.state == State.QUEUED
+    assert service.job(late.id).job.state == State.EXPIRED
+    assert messages(service) == 1
+
+
+def test_tidying_folds_counters_and_keeps_their_sums(service: Service, sweeper: Sweeper) -> None:
+    """Deltas become one row a key, and the books still agree."""
+    for _ in range(5):
+        service.submit(new_job(), hint=False)
+    sweeper.tidy()
+    with service.database.read() as session:
+        assert len(session.scalars(select(Counter)).all()) == 1
+    assert service.drift() == {}
+
+
+def test_ended_jobs_are_deleted_when_retention_says_so(settings: Settings, sqlite_url: str) -> None:
+    """Rows older than ``retention.jobs_days`` go, and are counted out; the bill stays."""
+    kept = settings.model_copy(update={"retention": settings.retention.model_copy(update={"jobs_days": 1})})
+    with running_service(kept, sqlite_url, Broker()) as service:
+        service.submit(new_job(), hint=False)
+        with service.database.write() as session:
+            row = session.scalars(select(Job)).one()
+            cancel_waiting(session, row, SYSTEM, utcnow() - timedelta(days=2))
+        live = make_live_log(service.settings, service.database)
+        Sweeper(service.database, service.broker, live, service.settings).tidy()
+        with service.database.read() as session:
+            assert session.scalars(select(Job)).all() == []
+        assert service.drift() == {}

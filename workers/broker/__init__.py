@@ -1,0 +1,87 @@
+"""How work is announced and watched: Dramatiq brokers, hints, live events.
+
+Light to import: neither MLX nor HTTP, and Redis only where it is configured.
+Nothing is registered at import; actors belong to the broker that is made.
+"""
+
+from __future__ import annotations
+
+from dramatiq import Broker, Worker
+
+from config.settings import Settings
+from models.database import Database
+from workers.broker.hints import declare_drain, register_drain, wake
+from workers.broker.live import LiveEvent, LiveLog, SqlLiveLog, TokenDelta
+from workers.broker.sql import SqlBroker
+
+__all__ = [
+    "Broker",
+    "LiveEvent",
+    "LiveLog",
+    "SqlBroker",
+    "TokenDelta",
+    "Worker",
+    "make_broker",
+    "make_live_log",
+    "make_worker",
+    "register_drain",
+    "wake",
+]
+
+POLL_MS = 50
+PREFETCH = 32
+"""Hints are handled in microseconds: fetching many at once saves transactions."""
+
+
+def make_broker(settings: Settings, database: Database) -> Broker:
+    """The broker that the settings name, with the queue ``hints`` and the actor ``drain`` declared.
+
+    Raises:
+        ValueError: Redis is chosen and no URL is given, or the URL cannot be read.
+    """
+    chosen = settings.broker
+    broker: Broker
+    if chosen.kind == "redis":
+        from workers.broker.redis_broker import PromptRedisBroker
+
+        broker = PromptRedisBroker(
+            _redis_url(settings, "broker.kind"),
+            namespace=chosen.namespace,
+            poll_ms=chosen.poll_ms,
+            lease_seconds=chosen.lease_seconds,
+        )
+    else:
+        broker = SqlBroker(database, poll_ms=chosen.poll_ms, lease_seconds=chosen.lease_seconds)
+    declare_drain(broker)
+    return broker
+
+
+def make_worker(broker: Broker, threads: int = 2) -> Worker:
+    """A Dramatiq worker to be started within a process of ours; one a process.
+
+    It polls as often as the broker's settings say: Dramatiq's own default
+    picks up idle messages after 300 ms.
+    """
+    worker = Worker(broker, worker_timeout=getattr(broker, "poll_ms", POLL_MS), worker_threads=threads)
+    worker.queue_prefetch = max(worker.queue_prefetch, PREFETCH)
+    return worker
+
+
+def make_live_log(settings: Settings, database: Database) -> LiveLog:
+    """The log of live events that the settings name; errors as in :func:`make_broker`."""
+    if settings.live.kind == "redis":
+        from workers.broker.live_redis import RedisLiveLog
+
+        return RedisLiveLog(
+            database,
+            _redis_url(settings, "live.kind"),
+            namespace=settings.broker.namespace,
+            keep_seconds=settings.live.keep_seconds,
+        )
+    return SqlLiveLog(database)
+
+
+def _redis_url(settings: Settings, wanted_by: str) -> str:
+    if settings.broker.redis_url is None:
+        raise ValueError(f"broker.redis_url is needed when {wanted_by} is redis")
+    return settings.broker.redis_url.get_secret_value()

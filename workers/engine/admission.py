@@ -1,0 +1,36 @@
+"""What is handed to the engine: one attempt at one job."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from models.requests import Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """One attempt at one job, ready to decode.
+
+    ``tokens`` is the encoded prompt. ``prior`` are tokens that an earlier
+    attempt generated before it was parked or handed back: they are part of
+    the result, but are not shown again. ``deadline`` is an instant of the
+    engine's monotonic clock, in seconds, after which the attempt times out.
+    """
+
+    job_id: str
+    fence: int
+    tokens: Sequence[int]
+    sampling: Sampling
+    prior: Sequence[int] = field(default=())
+    deadline: float | None = None
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What names the attempt: the job and its fence."""
+        return self.job_id, self.fence
+
+    @property
+    def length(self) -> int:
+        """Tokens the row holds at most: the prompt and the whole of ``max_tokens``."""
+        return len(self.tokens) + self.sampling.max_tokens

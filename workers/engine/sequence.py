@@ -1,0 +1,133 @@
+"""One row's life: its tokens, its text, and why it must end."""
+
+from __future__ import annotations
+
+from workers.engine.admission import Admission
+from workers.engine.backend import Detokenizer, Row
+from workers.engine.outputs import Delta, Finished, FinishReason, StopReason, Withdrawn
+from workers.engine.stops import StopMatcher
+
+# Text that a database refuses; the Unicode replacement character stands for it.
+NUL, REPLACEMENT = "\0", "\ufffd"
+
+
+class Sequence:
+    """An admission on its way through the engine.
+
+    Tokens of an earlier attempt are replayed through the same detokenizer and
+    stop matcher when the sequence is made, so that text goes on exactly where
+    it stopped; only what comes after them is told as deltas. ``strikes`` counts
+    broken steps it was in, ``cleared`` says that it produced a token since.
+    """
+
+    __slots__ = (
+        "_detokenizer",
+        "_parts",
+        "_stops",
+        "_untold",
+        "admission",
+        "cleared",
+        "generated",
+        "passed_over",
+        "started",
+        "stop_reason",
+        "strikes",
+        "uid",
+    )
+
+    def __init__(self, admission: Admission, detokenizer: Detokenizer) -> None:
+        self.admission = admission
+        self.generated: list[int] = []
+        self.uid: int | None = None
+        self.started = False
+        self.stop_reason: StopReason | None = None
+        self.strikes = 0
+        self.cleared = False
+        self.passed_over = 0
+        self._detokenizer = detokenizer
+        self._stops = StopMatcher(admission.sampling.stop)
+        self._parts: list[str] = []
+        self._untold = 0
+        for token in admission.prior:
+            self._take(token)
+        self._untold = 0
+
+    @property
+    def length(self) -> int:
+        """Tokens the row holds at most, now or later."""
+        return self.admission.length
+
+    @property
+    def tokens(self) -> list[int]:
+        """The prompt and everything generated."""
+        return [*self.admission.tokens, *self.generated]
+
+    @property
+    def over(self) -> FinishReason | None:
+        """Why the text is complete by its own measure, or None."""
+        if self._stops.matched:
+            return "stop"
+        return "length" if len(self.generated) >= self.admission.sampling.max_tokens else None
+
+    def row(self) -> Row:
+        """What the backend needs to go on with this sequence from here."""
+        done = len(self.generated)
+        sampling = self.admission.sampling
+        return Row(self.tokens, position=done, max_new=sampling.max_tokens - done, sampling=sampling)
+
+    def must_leave(self, now: float) -> StopReason | None:
+        """Why the row must end although its text is not complete, or None."""
+        deadline = self.admission.deadline
+        if self.stop_reason is None and deadline is not None and deadline <= now:
+            return "timeout"
+        return self.stop_reason
+
+    def take(self, token: int) -> Delta | None:
+        """Add a generated token; return the text it lets be shown."""
+        self.cleared = True
+        return self._tell(self._take(token))
+
+    def flush(self) -> Delta | None:
+        """Return the rest of the text: nothing more is coming."""
+        text = ""
+        if not self._stops.matched:
+            text = self._stops.push(self._detokenizer.flush().replace(NUL, REPLACEMENT))
+            text += self._stops.flush()
+        self._parts.append(text)
+        return self._tell(text)
+
+    def finished(self, reason: FinishReason) -> Finished:
+        """The record of a good end; call :meth:`flush` before."""
+        job_id, fence = self.admission.key
+        return Finished(
+            job_id=job_id,
+            fence=fence,
+            text="".join(self._parts),
+            finish_reason=reason,
+            prompt_tokens=len(self.admission.tokens) if self.started else 0,
+            cached_tokens=0,
+            completion_tokens=len(self.generated),
+            token_ids=tuple(self.generated),
+        )
+
+    def withdrawn(self) -> Withdrawn:
+        """The record of being taken out unfinished."""
+        return Withdrawn(*self.admission.key, token_ids=tuple(self.generated))
+
+    def _take(self, token: int) -> str:
+        self.generated.append(token)
+        self._untold += 1
+        text = self._detokenizer.push(token)
+        if not text:
+            return text
+        if NUL in text:
+            text = text.replace(NUL, REPLACEMENT)
+        text = self._stops.push(text)
+        self._parts.append(text)
+        return text
+
+    def _tell(self, text: str) -> Delta | None:
+        if not text:
+            return None
+        n_tokens, self._untold = self._untold, 0
+        return Delta(self.admission.job_id, self.admission.fence, text, n_tokens)

@@ -1,0 +1,208 @@
+"""The engine's own thread: nothing of the backend is ever touched by another."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+
+from models.requests import Message
+from workers.engine.admission import Admission
+from workers.engine.backend import Backend, LlmInfo
+from workers.engine.engine import Engine
+from workers.engine.gate import Limits
+from workers.engine.outputs import Output, StopReason
+from workers.engine.recovery import EngineDead
+from workers.engine.stats import EngineStats
+
+log = logging.getLogger(__name__)
+
+STATS_SECONDS = 0.1
+
+Command = Callable[[Engine], Iterable[Output] | None]
+
+
+class EngineThread:
+    """Runs an engine in one dedicated thread and lends it to all others.
+
+    ``make_backend`` is called in that thread, so that everything it creates
+    belongs there. ``on_outputs`` gets the outputs of a step in one list, in
+    that thread too: it must be quick (put them on a queue), and an exception
+    from it kills the engine, because results would be lost. While nothing is
+    to be done the thread sleeps on a condition and wakes at once.
+    """
+
+    def __init__(
+        self,
+        make_backend: Callable[[], Backend],
+        limits: Limits,
+        on_outputs: Callable[[list[Output]], None],
+        *,
+        on_dead: Callable[[BaseException], None] | None = None,
+        name: str = "engine",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._make_backend = make_backend
+        self._limits = limits
+        self._on_outputs = on_outputs
+        self._on_dead = on_dead
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._commands: list[Command] = []
+        self._inbound = 0
+        self._taken = 0
+        self._held = 0
+        self._free_bytes = limits.max_batch_bytes
+        self._stats = EngineStats()
+        self._stats_due = 0.0
+        self._draining = False
+        self._stopping = False
+        self._backend: Future[Backend] = Future()
+        self.dead: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start loading the LLM; returns at once."""
+        self._thread.start()
+
+    def ready(self, timeout: float | None = None) -> LlmInfo:
+        """Wait until the LLM is loaded and return what is known of it; raises what loading raised."""
+        return self._backend.result(timeout).info
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the LLM is loaded and the engine alive."""
+        return self.dead is None and self._backend.done()
+
+    def encode(self, messages: Sequence[Message]) -> list[int]:
+        """Render and tokenise a conversation in the calling thread, beside the engine.
+
+        Raises :class:`workers.engine.backend.PromptRefused` with a reason for the job's owner.
+        """
+        return self._backend.result().encode(messages)
+
+    def capacity(self) -> int:
+        """Rows that can be taken now; 0 while loading, draining or dead."""
+        with self._changed:
+            if self._draining or self.dead is not None or not self._backend.done():
+                return 0
+            return max(0, self._limits.max_rows - self._held - self._inbound)
+
+    def free_bytes(self) -> int:
+        """Bytes of the batch that no live row has been promised."""
+        with self._changed:
+            return self._free_bytes
+
+    @property
+    def held(self) -> int:
+        """Jobs handed over whose end has not been told yet."""
+        with self._changed:
+            return self._held + self._inbound
+
+    def stats(self) -> EngineStats:
+        """Figures, at most a tenth of a second old while the engine works, exact when it is idle."""
+        with self._changed:
+            return self._stats
+
+    def submit(self, admissions: Iterable[Admission]) -> None:
+        """Hand attempts over; those of one call are admitted together as far as they fit.
+
+        Raises :class:`EngineDead` when nobody will ever decode them.
+        """
+        batch = list(admissions)
+        with self._changed:
+            if self.dead is not None or self._draining:
+                raise EngineDead("the engine takes no more jobs") from self.dead
+            self._inbound += len(batch)
+            self._command(lambda engine: engine.submit(batch))
+
+    def cancel(self, job_id: str, fence: int, reason: StopReason = "cancelled") -> None:
+        """Let an attempt end at the next step; unknown attempts are ignored."""
+        with self._changed:
+            self._command(lambda engine: engine.cancel(job_id, fence, reason))
+
+    def withdraw_all(self) -> None:
+        """Let every job come back as Withdrawn, with its tokens so far, through the callback."""
+        with self._changed:
+            self._command(Engine.withdraw_all)
+
+    def drain(self, grace_seconds: float) -> bool:
+        """Take no more jobs and wait for those held to end; True if all did in time."""
+        with self._changed:
+            self._draining = True
+            self._changed.wait_for(
+                lambda: self.dead is not None or self._held + self._inbound == 0, grace_seconds
+            )
+            return self._held + self._inbound == 0
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """Withdraw what is left, give the device back and end the thread; True if it ended in time."""
+        with self._changed:
+            self._draining = self._stopping = True
+            self._command(Engine.withdraw_all)
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _command(self, command: Command) -> None:
+        self._commands.append(command)
+        self._changed.notify_all()
+
+    # Everything below runs in the engine's thread.
+
+    def _run(self) -> None:
+        try:
+            backend = self._make_backend()
+            try:
+                engine = Engine(backend, self._limits, self._clock)
+                self._backend.set_result(backend)
+                self._serve(engine)
+            finally:
+                backend.close()
+        except BaseException as error:  # noqa: BLE001 - the thread's end must be seen by the others
+            self._die(error)
+
+    def _serve(self, engine: Engine) -> None:
+        commands = self._await_work(engine)
+        while commands or engine.has_work or not self._stopping:
+            outputs = [output for command in commands for output in command(engine) or ()]
+            outputs += engine.step()
+            if not engine.has_work:
+                engine.check_integrity()
+            if outputs:
+                self._on_outputs(outputs)
+            self._publish(engine)
+            commands = self._await_work(engine)
+
+    def _await_work(self, engine: Engine) -> list[Command]:
+        """Sleep until there is something to do; return the commands given meanwhile."""
+        with self._changed:
+            while not (self._commands or engine.has_work or self._stopping):
+                self._changed.wait()
+            commands, self._commands = self._commands, []
+            self._taken = self._inbound
+            return commands
+
+    def _publish(self, engine: Engine) -> None:
+        """Let other threads see how much is held and free, and the figures now and then."""
+        now = self._clock()
+        stats = None
+        if now >= self._stats_due or not engine.has_work:
+            stats, self._stats_due = engine.stats(), now + STATS_SECONDS
+        with self._changed:
+            self._held, self._free_bytes = engine.held, engine.free_bytes()
+            self._inbound, self._taken = self._inbound - self._taken, 0
+            self._stats = stats or self._stats
+            self._changed.notify_all()
+
+    def _die(self, error: BaseException) -> None:
+        log.critical("The engine is dead", exc_info=error)
+        with self._changed:
+            self.dead = error
+            self._changed.notify_all()
+        if not self._backend.done():
+            self._backend.set_exception(error)
+        if self._on_dead is not None:
+            self._on_dead(error)
