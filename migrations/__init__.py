@@ -45,6 +45,7 @@ def _unlinked(connection: Connection) -> Iterator[None]:
     try:
         yield
     finally:
+        connection.rollback()  # of a step that failed: within a transaction the pragma does nothing
         raw.execute("PRAGMA foreign_keys=ON")
         raw.close()
 
@@ -59,8 +60,8 @@ def head() -> str:
 
 def current(database: Database) -> str | None:
     """The revision the database is at; None for an empty one."""
-    with database.engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+    with database.read() as session:
+        return MigrationContext.configure(session.connection()).get_current_revision()
 
 
 def is_current(database: Database) -> bool:

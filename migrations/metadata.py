@@ -12,6 +12,7 @@ from models import (
     idempotency,
     job_rows,
     keys,
+    live,
     messages,
     tenants,
     workers,
@@ -20,9 +21,9 @@ from models.base import Base
 
 NOUNS = (
     agents, audit, bulks, costs, counters, events,
-    idempotency, job_rows, keys, messages, tenants, workers,
+    idempotency, job_rows, keys, live, messages, tenants, workers,
 )  # fmt: skip
-"""The modules that declare tables."""
+"""The modules that declare tables or indexes."""
 
 metadata = Base.metadata
 """Tables, indexes and constraints as the models want them."""

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Index, String, Text, insert
+from sqlalchemy import Index, String, Text, insert, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.base import Base, Serial, UtcDateTime
@@ -49,3 +49,11 @@ def record(session: Session, rows: Sequence[dict[str, Any]]) -> None:
     """Store acts made by :func:`row`."""
     if rows:
         session.execute(insert(Audit), rows)
+
+
+def page(session: Session, tenant_id: str, before: int | None, limit: int) -> list[Audit]:
+    """Acts of a tenant, newest first, those before the one with id ``before``."""
+    query = select(Audit).where(Audit.tenant_id == tenant_id)
+    if before is not None:
+        query = query.where(Audit.id < before)
+    return list(session.scalars(query.order_by(Audit.id.desc()).limit(limit)))

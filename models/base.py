@@ -7,7 +7,8 @@ from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import BigInteger, DateTime, Dialect, Integer, MetaData, TypeDecorator
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import DeclarativeBase, Session
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -65,6 +66,16 @@ class Money(TypeDecorator[Decimal]):
     def process_result_value(self, value: Any | None, dialect: Dialect) -> Decimal | None:  # noqa: ARG002  (its signature)
         """Scale a stored number down; sums come back as int or Decimal."""
         return None if value is None else Decimal(value).scaleb(-MONEY_SCALE)
+
+
+def upsert(session: Session, table: type[Base]) -> sqlite.Insert | postgresql.Insert:
+    """An INSERT that can say what happens when the row is there (``on_conflict_do_update`` and so on).
+
+    Looking first and inserting then would fail whenever two transactions look at once.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        return postgresql.insert(table)
+    return sqlite.insert(table)
 
 
 def utcnow() -> datetime:

@@ -43,7 +43,7 @@ def publish(session: Session, bulk: Bulk, actor: str, now: datetime) -> list[str
         .execution_options(synchronize_session=False)
     )
     for name in sorted(name for name in names if name):
-        _release_head(session, bulk.tenant_id, name, now)
+        agents.release_next(session, bulk.tenant_id, name, now)
     deltas = Deltas()
     for llm, priority, state, count in groups:
         deltas.add((bulk.tenant_id, llm, priority, state), count)
@@ -55,17 +55,35 @@ def publish(session: Session, bulk: Bulk, actor: str, now: datetime) -> list[str
     return sorted({llm for llm, _, state, _ in groups if state == State.QUEUED})
 
 
-def _release_head(session: Session, tenant_id: str, name: str, now: datetime) -> None:
-    """Only the agent's first job may be claimable, whoever brought the others."""
-    agents.touch(session, tenant_id, name, now)
-    running = session.scalar(
-        select(Job.seq)
-        .where(Job.tenant_id == tenant_id, Job.agent == name, Job.finished_at.is_(None))
-        .where(Job.claimable | (Job.state == State.RUNNING))
-        .limit(1)
+def add(session: Session, bulk_id: str, tenant_id: str, total: int, now: datetime) -> None:
+    """A bulk whose jobs are about to be stored; nobody sees it before it is published."""
+    session.add(Bulk(id=bulk_id, tenant_id=tenant_id, total=total, created_at=now))
+    session.flush()
+
+
+def some_claimable(session: Session, bulk_id: str, llm: str, limit: int = 100) -> list[str]:
+    """Ids of a few jobs of a bulk that may be claimed now, for a hint."""
+    query = select(Job.id).where(Job.bulk_id == bulk_id, Job.llm == llm, Job.claimable)
+    return list(session.scalars(query.limit(limit)))
+
+
+def due_times(session: Session, bulk_id: str, limit: int = 100) -> list[tuple[str, datetime, str]]:
+    """(LLM, time, id of one job) for the first times at which scheduled jobs of a bulk become due."""
+    query = (
+        select(Job.llm, Job.run_at, func.min(Job.id))
+        .where(Job.bulk_id == bulk_id, Job.state == State.SCHEDULED, Job.run_at.is_not(None))
+        .group_by(Job.llm, Job.run_at)
+        .order_by(Job.run_at)
+        .limit(limit)
     )
-    if running is None:
-        agents.release_next(session, tenant_id, name, now)
+    return [(llm, due, job_id) for llm, due, job_id in session.execute(query) if due is not None]
+
+
+def is_over(session: Session, bulk_id: str) -> bool:
+    """Whether every job of a bulk has ended or is gone."""
+    going = (State.SCHEDULED, State.QUEUED, State.RUNNING)
+    query = select(Job.seq).where(Job.bulk_id == bulk_id, Job.state.in_(going))
+    return session.scalar(query.limit(1)) is None
 
 
 def find(session: Session, tenant_id: str, bulk_id: str) -> Bulk | None:
@@ -81,9 +99,14 @@ def counts(session: Session, bulk_id: str) -> dict[str, int]:
 
 
 def unfinished(session: Session, bulk_id: str, limit: int) -> list[Job]:
-    """Jobs of a bulk that have not ended and are not being cancelled, locked."""
+    """Jobs of a bulk that have not ended and are not being cancelled, locked.
+
+    One that was handed back with its flag up waits again, and is among them.
+    """
     query = select(Job).where(
-        Job.bulk_id == bulk_id, Job.finished_at.is_(None), Job.cancel_requested.is_(False)
+        Job.bulk_id == bulk_id,
+        Job.finished_at.is_(None),
+        Job.cancel_requested.is_(False) | (Job.state != State.RUNNING),
     )
     return list(session.scalars(query.order_by(Job.seq).limit(limit).with_for_update()))
 

@@ -54,3 +54,11 @@ def billed(session: Session, job_ids: Iterable[str]) -> dict[str, Cost]:
     """The billable entry of each job that has one."""
     query = select(Cost).where(Cost.job_id.in_(tuple(job_ids)), Cost.billable.is_(True))
     return {cost.job_id: cost for cost in session.scalars(query)}
+
+
+def page(session: Session, tenant_id: str, before: int | None, limit: int) -> list[Cost]:
+    """Entries of a tenant, newest first, those before the one with id ``before``."""
+    query = select(Cost).where(Cost.tenant_id == tenant_id)
+    if before is not None:
+        query = query.where(Cost.id < before)
+    return list(session.scalars(query.order_by(Cost.id.desc()).limit(limit)))

@@ -108,7 +108,9 @@ class Database:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.dialect = engine.dialect.name
-        self._reader = engine.execution_options(**{READ_ONLY: True})
+        snapshot = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        options = {READ_ONLY: True} if self.dialect == "sqlite" else snapshot
+        self._reader = engine.execution_options(**options)
         self._turnstile = Turnstile() if self.dialect == "sqlite" else nullcontext()
 
     @classmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -95,7 +95,7 @@ def finish(session: Session, endings: Sequence[Ending], worker_id: str, now: dat
     _keep(session, done, worker_id, now)
     deltas.write(session)
     ended.jobs = [job for job, _ in done]
-    ended.released = _release_agents(session, ended.jobs, now)
+    ended.released = agents.release_behind(session, ended.jobs, now)
     _record_late(session, ended.late, worker_id, now)
     return ended
 
@@ -159,12 +159,6 @@ def _cost(job: Job, end: Ending, now: datetime) -> dict[str, Any]:
     }
 
 
-def _release_agents(session: Session, jobs: Sequence[Job], now: datetime) -> list[str]:
-    names = dict.fromkeys((job.tenant_id, job.agent) for job in jobs if job.agent is not None)
-    freed = (agents.release_next(session, tenant_id, name, now) for tenant_id, name in names)
-    return [job_id for job_id in freed if job_id is not None]
-
-
 def _record_late(session: Session, job_ids: Sequence[str], worker_id: str, now: datetime) -> None:
     if not job_ids:
         return
@@ -183,13 +177,17 @@ def fail_attempt(
     worker_id: str,
     now: datetime,
 ) -> Ended:
-    """Running → scheduled when another attempt is left, else failed.
+    """Running → scheduled when another attempt is left, else failed; cancelled if that was asked for.
 
     ``pause`` gives the time to wait after the n-th failure; None: not worth another try.
+    An attempt that is not the last is never billed.
     """
     job = held(session, ending.job_id, ending.fence)
     if job is None or pause is None or job.failures + 1 >= job.max_attempts:
         return finish(session, [ending], worker_id, now)
+    if job.cancel_requested:
+        return finish(session, [_cancelled(ending)], worker_id, now)
+    ending = replace(ending, billable=False)
     deltas = Deltas()
     deltas.move(job, State.RUNNING, State.SCHEDULED)
     close_attempt(
@@ -208,35 +206,54 @@ def fail_attempt(
     return Ended(jobs=[job])
 
 
+def _cancelled(ending: Ending) -> Ending:
+    """The ending of an attempt that went wrong after its job was to be cancelled anyway."""
+    return replace(ending, state=State.CANCELLED, error_type=None, error_message=None)
+
+
 def rescue(session: Session, worker_id: str, currency: str, now: datetime) -> Ended:
-    """Running → queued for the jobs of a lost worker; failed when no attempt is left."""
+    """Running → queued for the jobs of a lost worker.
+
+    Failed when no attempt is left, cancelled when that was asked for.
+    """
     jobs = session.scalars(
         select(Job)
         .where(Job.worker_id == worker_id, Job.state == State.RUNNING)
         .with_for_update(skip_locked=True)
     ).all()
-    poisoned = []
+    over = []
     deltas = Deltas()
     for job in jobs:
         lost = Ending(
             job.id, job.fence, State.FAILED, Usage(), currency, billable=False,
             error_type="worker_lost", error_message="the worker stopped answering",
         )  # fmt: skip
-        if job.failures + 1 >= job.max_attempts:
-            poisoned.append(lost)
+        if job.cancel_requested or job.failures + 1 >= job.max_attempts:
+            over.append(_cancelled(lost) if job.cancel_requested else lost)
             continue
         job.failures += 1
         release(session, job, "worker_lost", now, deltas)
         costs.record(session, [_cost(job, lost, now)])
     deltas.write(session)
-    ended = finish(session, poisoned, audit.SYSTEM, now) if poisoned else Ended()
+    ended = finish(session, over, audit.SYSTEM, now) if over else Ended()
     ended.released += [job.id for job in jobs if job.state == State.QUEUED]
     return ended
 
 
 def cancel_waiting(session: Session, job: Job, actor: str, now: datetime) -> list[str]:
-    """Queued | scheduled → cancelled; returns ids of agents' jobs that may now run."""
+    """Queued | scheduled → cancelled; returns ids of agents' jobs that may now run.
+
+    Raises:
+        ValueError: the job runs (see :func:`models.jobs.request_cancel`) or has ended.
+    """
+    if job.state not in WAITING:
+        raise ValueError(f"{job.id} does not wait, it is {job.state}")
     return _end_waiting(session, [job], State.CANCELLED, actor, now)
+
+
+def cancel_all(session: Session, jobs: Sequence[Job], actor: str, now: datetime) -> list[str]:
+    """The same for several waiting jobs; those that do not wait are left alone."""
+    return _end_waiting(session, [job for job in jobs if job.state in WAITING], State.CANCELLED, actor, now)
 
 
 def expire_due(session: Session, now: datetime, limit: int = 500) -> list[str]:
@@ -262,4 +279,4 @@ def _end_waiting(session: Session, jobs: Sequence[Job], state: State, actor: str
     events.record(session, [state_event(job, now) for job in jobs])
     acts = [audit.row(j.tenant_id, actor, f"job.{state.value}", j.id, now) for j in jobs]
     audit.record(session, acts)
-    return _release_agents(session, jobs, now)
+    return agents.release_behind(session, jobs, now)

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import ForeignKey, Index, String, Text, delete, insert, select
+from sqlalchemy import ForeignKey, Index, String, Text, delete, func, insert, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.base import Base, Serial, UtcDateTime
@@ -48,6 +48,12 @@ def after(session: Session, job_id: str, event_id: int, limit: int = 1000) -> li
     """Events of one job that are newer than ``event_id``, oldest first."""
     query = select(Event).where(Event.job_id == job_id, Event.id > event_id)
     return list(session.scalars(query.order_by(Event.id).limit(limit)))
+
+
+def newest(session: Session, job_ids: Sequence[str]) -> dict[str, int]:
+    """The newest event of each of some jobs; those without events are missing."""
+    query = select(Event.job_id, func.max(Event.id)).where(Event.job_id.in_(job_ids))
+    return {job_id: int(newest) for job_id, newest in session.execute(query.group_by(Event.job_id))}
 
 
 def prune(session: Session, kinds: Iterable[str], before: datetime, limit: int = 5000) -> int:

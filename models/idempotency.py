@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Integer, String, Text, delete, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.base import Base, UtcDateTime
@@ -40,6 +41,10 @@ class KeyReused(Exception):  # noqa: N818  (a fact about the request, not a faul
     """The key came before with another body."""
 
 
+class KeyTaken(Exception):  # noqa: N818  (as above)
+    """Another request with the same key was a moment faster; this transaction is lost."""
+
+
 def fingerprint(route: str, body: bytes) -> str:
     """SHA-256 of the route and the body, in hex."""
     return hashlib.sha256(route.encode() + b"\0" + body).hexdigest()
@@ -63,7 +68,7 @@ def remember(session: Session, tenant_id: str, key: str, print_: str, answer: An
     """Keep the answer in the transaction that made it true.
 
     Raises:
-        sqlalchemy.exc.IntegrityError: another request with this key was first.
+        KeyTaken: another request with this key was first.
     """
     session.add(
         IdempotencyKey(
@@ -71,7 +76,10 @@ def remember(session: Session, tenant_id: str, key: str, print_: str, answer: An
             location=answer.location, answer=answer.body, created_at=now,
         )
     )  # fmt: skip
-    session.flush()
+    try:
+        session.flush()
+    except IntegrityError:
+        raise KeyTaken(key) from None
 
 
 def prune(session: Session, before: datetime, limit: int = 5000) -> int:

@@ -6,6 +6,7 @@ import os
 import re
 import threading
 import time
+from datetime import datetime
 
 _guard = threading.Lock()
 _last = 0
@@ -30,6 +31,11 @@ def uuid7() -> str:
 def new_id(prefix: str) -> str:
     """A new identifier such as ``job_0197…`` (prefix, underscore, 32 hex digits)."""
     return f"{prefix}_{uuid7()}"
+
+
+def first(prefix: str, at: datetime) -> str:
+    """What sorts before all identifiers made at ``at`` or later, and behind those made before."""
+    return f"{prefix}_{int(at.timestamp() * 1000):012x}"
 
 
 def is_id(prefix: str, text: str) -> bool:

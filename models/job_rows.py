@@ -84,7 +84,8 @@ class Job(Base):
 
 Index(
     "ix_jobs_claim", Job.llm, Job.rank, Job.seq, Job.id,
-    sqlite_where=text("claimable"), postgresql_where=text("claimable"),
+    # SQLite uses a partial index only for a condition spelled like its own: Job.claimable is "= 1" there.
+    sqlite_where=text("claimable = 1"), postgresql_where=text("claimable"),
 )  # fmt: skip
 Index(
     "ix_jobs_due", Job.run_at,
@@ -99,6 +100,12 @@ Index(
     "ix_jobs_agent_order", Job.tenant_id, Job.agent, Job.seq,
     sqlite_where=text("agent IS NOT NULL AND finished_at IS NULL"),
     postgresql_where=text("agent IS NOT NULL AND finished_at IS NULL"),
+)  # fmt: skip
+Index(
+    # An agent's jobs run one at a time: the database itself refuses a second that may run or runs.
+    "uq_jobs_agent_active", Job.tenant_id, Job.agent, unique=True,
+    sqlite_where=text("agent IS NOT NULL AND (claimable = 1 OR state = 'running')"),
+    postgresql_where=text("agent IS NOT NULL AND (claimable OR state = 'running')"),
 )  # fmt: skip
 Index(
     "ix_jobs_running", Job.worker_id,

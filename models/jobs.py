@@ -48,20 +48,15 @@ def promote_due(session: Session, now: datetime, limit: int = 500) -> list[str]:
         .with_for_update(skip_locked=True)
     ).all()
     deltas = Deltas()
-    ready = []
     for job in due:
-        job.state = State.QUEUED
-        job.claimable = job.agent is None or not agents.is_busy(
-            session, job.tenant_id, job.agent, before=job.seq
-        )
+        job.state, job.claimable = State.QUEUED, job.agent is None
         job.version += 1
         deltas.move(job, State.SCHEDULED, State.QUEUED)
-        if job.claimable:
-            ready.append(job.id)
     session.flush()
     deltas.write(session)
     events.record(session, [state_event(job, now) for job in due])
-    return ready
+    ready = [job.id for job in due if job.claimable]
+    return ready + agents.release_behind(session, due, now)
 
 
 def claim(session: Session, worker_id: str, llm: str, limit: int, now: datetime) -> list[Claim]:
@@ -177,7 +172,13 @@ def close_attempt(
 
 
 def request_cancel(session: Session, job: Job, actor: str, now: datetime) -> None:
-    """Raise the flag that the worker of a running job looks for."""
+    """Raise the flag that the worker of a running job looks for.
+
+    Raises:
+        ValueError: the job does not run.
+    """
+    if job.state != State.RUNNING:
+        raise ValueError(f"{job.id} does not run, it is {job.state}")
     if not job.cancel_requested:
         job.cancel_requested = True
         job.version += 1
@@ -195,9 +196,11 @@ def cancels_for(session: Session, worker_id: str) -> list[tuple[str, int]]:
 
 
 def find(session: Session, tenant_id: str, job_id: str, *, lock: bool = False) -> Job | None:
-    """One job of a tenant, locked for a change if asked."""
+    """One job of a tenant, locked for a change (and read anew) if asked."""
     query = select(Job).where(Job.id == job_id, Job.tenant_id == tenant_id, Job.staged.is_(False))
-    return session.scalar(query.with_for_update() if lock else query)
+    if lock:
+        query = query.with_for_update().execution_options(populate_existing=True)
+    return session.scalar(query)
 
 
 def by_llm(session: Session, job_ids: Sequence[str]) -> dict[str, list[str]]:
@@ -211,13 +214,19 @@ def by_llm(session: Session, job_ids: Sequence[str]) -> dict[str, list[str]]:
 
 def any_due(session: Session, now: datetime) -> bool:
     """Whether a scheduled job's time has come or a waiting job's has run out."""
-    scheduled = select(Job.seq).where(Job.state == State.SCHEDULED, Job.run_at <= now).limit(1)
-    expired = (
-        select(Job.seq)
-        .where(Job.expires_at <= now, Job.finished_at.is_(None), Job.state != State.RUNNING)
-        .limit(1)
-    )
+    known = select(Job.seq).where(Job.staged.is_(False)).limit(1)
+    scheduled = known.where(Job.state == State.SCHEDULED, Job.run_at <= now)
+    expired = known.where(Job.expires_at <= now, Job.finished_at.is_(None), Job.state != State.RUNNING)
     return session.scalar(scheduled) is not None or session.scalar(expired) is not None
+
+
+def by_llm(session: Session, job_ids: Sequence[str]) -> dict[str, list[str]]:
+    """Ids by the LLM of their jobs, for hints."""
+    found: dict[str, list[str]] = {}
+    if job_ids:
+        for llm, job_id in session.execute(select(Job.llm, Job.id).where(Job.id.in_(job_ids))):
+            found.setdefault(llm, []).append(job_id)
+    return found
 
 
 def remove(session: Session, job: Job, actor: str, now: datetime) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -75,7 +76,8 @@ def _narrow(query: Select[Job], tenant_id: str, filters: Filters) -> Select[Job]
 
 def _containing(query: Select[Job], text: str) -> Select[Job]:
     """Jobs with ``text`` in id, error or request, in any case."""
-    asked = select(Payload.job_id).where(Payload.request.icontains(text, autoescape=True))
+    written = json.dumps(text, ensure_ascii=False)[1:-1]  # quotes and line breaks as the stored JSON has them
+    asked = select(Payload.job_id).where(Payload.request.icontains(written, autoescape=True))
     return query.where(
         or_(
             cast(Job.id, String).icontains(text, autoescape=True),
@@ -98,6 +100,11 @@ def details(session: Session, jobs: Sequence[Job]) -> list[Details]:
     if any(job.claimable for job in jobs):
         rates = {known.alias: known.jobs_per_second for known in session.scalars(select(Llm))}
     return [_detail(session, job, results, bills, rates) for job in jobs]
+
+
+def new_details(job: Job, place: int | None, rate: float | None) -> Details:
+    """What there is to tell of a job that was just stored."""
+    return Details(job, None, None, place, place / rate if place is not None and rate else None)
 
 
 def _detail(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from models import counters
 from models.job_rows import Job
 from models.states import State
+from models.tenants import Tenant
 
 
 def oldest_claimable(session: Session) -> dict[str, tuple[str, datetime]]:
@@ -25,9 +28,59 @@ def oldest_claimable(session: Session) -> dict[str, tuple[str, datetime]]:
 def oldest_waiting(session: Session) -> dict[tuple[str, int], datetime]:
     """For each LLM and priority with queued jobs: when the oldest of them was submitted."""
     columns = (Job.llm, Job.priority)
+    # Tenants are named because the index of states begins with them: ended jobs are not looked at.
     query = (
         select(*columns, func.min(Job.created_at))
-        .where(Job.state == State.QUEUED, Job.staged.is_(False))
+        .where(Job.tenant_id.in_(select(Tenant.id)), Job.state == State.QUEUED, Job.staged.is_(False))
         .group_by(*columns)
     )
     return {(llm, priority): since for llm, priority, since in session.execute(query)}
+
+
+@dataclass(slots=True)
+class Depth:
+    """Jobs of one LLM and priority that have not ended; ``oldest`` is when the first queued one came."""
+
+    llm: str
+    priority: int
+    queued: int = 0
+    scheduled: int = 0
+    running: int = 0
+    oldest: datetime | None = None
+
+
+def depths(session: Session, tenant_id: str | None = None) -> list[Depth]:
+    """The queues that are not empty, of one tenant or of all."""
+    found: dict[tuple[str, int], Depth] = {}
+    for (tenant, llm, priority, state), count in sorted(counters.states(session, tenant_id).items()):
+        if state not in (State.QUEUED, State.SCHEDULED, State.RUNNING) or count <= 0:
+            continue
+        depth = found.setdefault((llm, priority), Depth(llm, priority))
+        setattr(depth, state, getattr(depth, state) + count)
+        if state == State.QUEUED:
+            came = _oldest(session, tenant, llm, priority)
+            depth.oldest = min(filter(None, (came, depth.oldest)), default=None)
+    return [found[key] for key in sorted(found)]
+
+
+def _oldest(session: Session, tenant_id: str, llm: str, priority: int) -> datetime | None:
+    """Walks the index of a tenant's queued jobs in order of submission up to the first that fits."""
+    query = (
+        select(Job.created_at)
+        .where(Job.tenant_id == tenant_id, Job.state == State.QUEUED, Job.staged.is_(False))
+        .where(Job.llm == llm, Job.priority == priority)
+    )
+    return session.scalar(query.order_by(Job.seq).limit(1))
+
+
+def place_of_new(session: Session, job: Job, at_most: int = 1000) -> int | None:
+    """The place of a job that was just stored; None if it cannot be claimed or is further behind.
+
+    Bounded, for this is asked while others wait to write.
+    """
+    if not job.claimable:
+        return None
+    ahead = select(Job.id).where(Job.llm == job.llm, Job.claimable, Job.rank <= job.rank, Job.id != job.id)
+    some = ahead.limit(at_most).subquery()
+    count = int(session.scalar(select(func.count()).select_from(some)) or 0)
+    return count + 1 if count < at_most else None

@@ -7,14 +7,19 @@ from datetime import datetime
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from models import ids
 from models.counters import Deltas
 from models.job_rows import Job
 from models.states import State
 
 
 def drop_ended(session: Session, before: datetime, limit: int = 500) -> int:
-    """Delete jobs that ended before a time, and count them out; returns how many."""
-    query = select(Job).where(Job.finished_at < before).order_by(Job.finished_at).limit(limit)
+    """Delete jobs that ended before a time, and count them out; returns how many.
+
+    What ended before it was also made before it, and ids tell when: so an index
+    finds the few rows to look at, and the end of a job need not keep another.
+    """
+    query = select(Job).where(Job.id < ids.first("job", before), Job.finished_at < before).limit(limit)
     old = session.scalars(query.with_for_update(skip_locked=True)).all()
     deltas = Deltas()
     for job in old:

@@ -52,11 +52,8 @@ def submit(
     :func:`models.bulks.publish`. Returned jobs are detached, ``seq`` unset.
     """
     tenant_id, llm = new[0].tenant_id, new[0].llm
-    share = tenants.take_share(session, tenant_id, llm, sum(job.estimated_tokens for job in new))
-    rows = []
-    for job in new:
-        rows.append(_row(job, share, offsets, now, staged))
-        share += job.estimated_tokens
+    shares = tenants.take_shares(session, tenant_id, llm, [job.estimated_tokens for job in new])
+    rows = [_row(job, share, offsets, now, staged) for job, share in zip(new, shares, strict=True)]
     if not staged:
         _order_agents(session, rows, now)
     session.execute(insert(Job), rows)
@@ -128,16 +125,17 @@ def _row(
 
 def _order_agents(session: Session, rows: list[dict[str, Any]], now: datetime) -> None:
     """An agent's job waits for the one before it, also for one before it in ``rows``."""
-    seen: set[str] = set()
+    busy: set[tuple[str, str]] = set()
+    # In order of names, as everywhere: transactions that lock two agents never wait for each other.
+    for tenant_id, name in sorted({(row["tenant_id"], row["agent"]) for row in rows if row["agent"]}):
+        agents.touch(session, tenant_id, name, now)
+        if agents.is_busy(session, tenant_id, name):
+            busy.add((tenant_id, name))
     for row in rows:
-        name = row["agent"]
-        if name is None:
-            continue
-        if name not in seen:
-            agents.touch(session, row["tenant_id"], name, now)
-        if name in seen or agents.is_busy(session, row["tenant_id"], name):
-            row["claimable"] = False
-        seen.add(name)
+        if row["agent"]:
+            who = (row["tenant_id"], row["agent"])
+            row["claimable"] = row["claimable"] and who not in busy
+            busy.add(who)
 
 
 def _tag(session: Session, rows: list[dict[str, Any]]) -> None:

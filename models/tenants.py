@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
+from itertools import accumulate
 
-from sqlalchemy import BigInteger, Integer, String, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import BigInteger, Integer, String, case, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from models.base import Base, UtcDateTime
+from models.base import Base, UtcDateTime, upsert
 
 DEFAULT_TENANT = "default"
 
@@ -45,36 +46,34 @@ class Queue(Base):
 
 def ensure(session: Session, tenant_id: str, now: datetime) -> None:
     """Make a tenant if it is not there."""
-    if session.get(Tenant, tenant_id) is None:
-        session.add(Tenant(id=tenant_id, name=tenant_id, weight=1, created_at=now))
-        session.flush()
+    values = {"id": tenant_id, "name": tenant_id, "weight": 1, "created_at": now}
+    session.execute(upsert(session, Tenant).values(values).on_conflict_do_nothing())
 
 
-def take_share(session: Session, tenant_id: str, llm: str, cost: int) -> int:
-    """Move a tenant on by ``cost`` estimated tokens; returns the tag at which that work starts.
+def take_shares(session: Session, tenant_id: str, llm: str, costs: Sequence[int]) -> list[int]:
+    """Move a tenant on by some jobs of ``costs`` estimated tokens; returns the tag at which each starts.
 
     The formula is start-time fair queueing: start = max(virtual clock, own
-    reach), reach = start + cost / weight.
+    reach), reach = start + cost / weight; the next job starts at that reach.
     """
     weight = session.scalar(select(Tenant.weight).where(Tenant.id == tenant_id)) or 1
     virtual = session.scalar(select(Queue.virtual).where(Queue.llm == llm)) or 0
-    step = max(1, cost // weight)
-    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    query = dialect.insert(FairShare).values(tenant_id=tenant_id, llm=llm, reach=virtual + step)
-    largest = func.greatest if dialect is postgresql else func.max
-    query = query.on_conflict_do_update(
-        index_elements=["tenant_id", "llm"],
-        set_={"reach": largest(FairShare.reach, virtual) + step},
+    starts = list(accumulate((max(1, cost // weight) for cost in costs), initial=0))
+    whole = starts.pop()
+    behind = case((FairShare.reach > virtual, FairShare.reach), else_=virtual)
+    reach = session.scalar(
+        upsert(session, FairShare)
+        .values(tenant_id=tenant_id, llm=llm, reach=virtual + whole)
+        .on_conflict_do_update(index_elements=["tenant_id", "llm"], set_={"reach": behind + whole})
+        .returning(FairShare.reach)
     )
-    reach = session.scalar(query.returning(FairShare.reach))
-    return int(reach or step) - step
+    return [int(reach or whole) - whole + start for start in starts]
 
 
 def advance(session: Session, llm: str, share: int) -> None:
     """Set a queue's virtual clock forward to the tag of a claimed job; never back."""
-    moved = session.execute(
-        update(Queue).where(Queue.llm == llm, Queue.virtual < share).values(virtual=share)
+    session.execute(
+        upsert(session, Queue)
+        .values(llm=llm, virtual=share)
+        .on_conflict_do_update(index_elements=["llm"], set_={"virtual": share}, where=Queue.virtual < share)
     )
-    if not moved.rowcount and session.get(Queue, llm) is None:  # type: ignore[attr-defined]  # CursorResult
-        session.add(Queue(llm=llm, virtual=share))
-        session.flush()

@@ -14,7 +14,7 @@ from hypothesis import settings as hypothesis_settings
 
 from config.settings import Broker, Engine, Live, Queue, Server, Settings, Worker
 
-pytest_plugins = ["tests.servers"]
+pytest_plugins = ["tests.servers", "tests.databases"]
 
 PROJECT = Path(__file__).parent.parent
 LAYERS = ("api", "workers", "models", "migrations", "config", "ops")

@@ -207,7 +207,7 @@ def upgrade() -> None:
             "ix_jobs_claim",
             ["llm", "rank", "seq", "id"],
             unique=False,
-            sqlite_where=sa.text("claimable"),
+            sqlite_where=sa.text("claimable = 1"),
             postgresql_where=sa.text("claimable"),
         )
         batch_op.create_index(
@@ -230,6 +230,13 @@ def upgrade() -> None:
             unique=False,
             sqlite_where=sa.text("state = 'running'"),
             postgresql_where=sa.text("state = 'running'"),
+        )
+        batch_op.create_index(
+            "uq_jobs_agent_active",
+            ["tenant_id", "agent"],
+            unique=True,
+            sqlite_where=sa.text("agent IS NOT NULL AND (claimable = 1 OR state = 'running')"),
+            postgresql_where=sa.text("agent IS NOT NULL AND (claimable OR state = 'running')"),
         )
         batch_op.create_index("ix_jobs_tenant_seq", ["tenant_id", "seq"], unique=False)
         batch_op.create_index("ix_jobs_tenant_state", ["tenant_id", "state", "seq"], unique=False)
@@ -302,6 +309,13 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("events", schema=None) as batch_op:
         batch_op.create_index("ix_events_job_id_id", ["job_id", "id"], unique=False)
+        batch_op.create_index(
+            "ix_events_tokens",
+            ["created_at"],
+            unique=False,
+            sqlite_where=sa.text("type = 'tokens'"),
+            postgresql_where=sa.text("type = 'tokens'"),
+        )
 
     op.create_table(
         "job_tags",
@@ -347,6 +361,11 @@ def downgrade() -> None:
 
     op.drop_table("job_tags")
     with op.batch_alter_table("events", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_events_tokens",
+            sqlite_where=sa.text("type = 'tokens'"),
+            postgresql_where=sa.text("type = 'tokens'"),
+        )
         batch_op.drop_index("ix_events_job_id_id")
 
     op.drop_table("events")
@@ -358,6 +377,11 @@ def downgrade() -> None:
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         batch_op.drop_index("ix_jobs_tenant_state")
         batch_op.drop_index("ix_jobs_tenant_seq")
+        batch_op.drop_index(
+            "uq_jobs_agent_active",
+            sqlite_where=sa.text("agent IS NOT NULL AND (claimable = 1 OR state = 'running')"),
+            postgresql_where=sa.text("agent IS NOT NULL AND (claimable OR state = 'running')"),
+        )
         batch_op.drop_index(
             "ix_jobs_running",
             sqlite_where=sa.text("state = 'running'"),
@@ -374,7 +398,7 @@ def downgrade() -> None:
             postgresql_where=sa.text("state = 'scheduled'"),
         )
         batch_op.drop_index(
-            "ix_jobs_claim", sqlite_where=sa.text("claimable"), postgresql_where=sa.text("claimable")
+            "ix_jobs_claim", sqlite_where=sa.text("claimable = 1"), postgresql_where=sa.text("claimable")
         )
         batch_op.drop_index(
             "ix_jobs_bulk",

@@ -10,11 +10,13 @@ from typing import Any
 
 import mlx.core as mx
 import mlx_lm
+from mlx.utils import tree_flatten
 from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.utils import hf_repo_to_path
 
 BUILTIN = "builtin:"
 SMALL_WEIGHTS = 64 * 2**20
+WIDEN_BYTES = 2 * 2**30
 CONTEXT_KEYS = ("max_position_embeddings", "max_seq_len", "seq_length", "n_positions", "n_ctx")
 SHAPING = (
     "config.json",
@@ -81,6 +83,8 @@ def load(path: str) -> LoadedLlm:
     place = str(Path(__file__).parent / path.removeprefix(BUILTIN)) if path.startswith(BUILTIN) else path
     loader: Any = mlx_lm.load  # its types do not tell the three values from the two
     model, tokenizer, config = loader(place, return_config=True)
+    if mx.default_device() == mx.cpu:
+        _widen(model)
     return LoadedLlm(model, tokenizer, config, _directory(place))
 
 
@@ -100,6 +104,15 @@ def fingerprint(directory: Path) -> str:
         digest.update(f"{file.name} {file.stat().st_size}\n".encode())
         digest.update(file.read_bytes())
     return digest.hexdigest()
+
+
+def _widen(model: Any) -> None:
+    """Turn half-type weights into float32: a CPU's BLAS is up to 20 times faster with them."""
+    arrays: list[mx.array] = [leaf[1] for leaf in tree_flatten(model.parameters())]  # type: ignore[misc]
+    all_half = {array.dtype for array in arrays} <= {mx.float16, mx.bfloat16}
+    if all_half and sum(array.nbytes for array in arrays) <= WIDEN_BYTES:
+        model.set_dtype(mx.float32)
+        mx.eval(model.parameters())
 
 
 def _directory(place: str) -> Path:

@@ -45,7 +45,7 @@ def make_broker(settings: Settings, database: Database) -> Broker:
         from workers.broker.redis_broker import PromptRedisBroker
 
         broker = PromptRedisBroker(
-            _redis_url(settings, "broker.kind"),
+            _redis_url(settings),
             namespace=chosen.namespace,
             poll_ms=chosen.poll_ms,
             lease_seconds=chosen.lease_seconds,
@@ -74,14 +74,14 @@ def make_live_log(settings: Settings, database: Database) -> LiveLog:
 
         return RedisLiveLog(
             database,
-            _redis_url(settings, "live.kind"),
+            _redis_url(settings),
             namespace=settings.broker.namespace,
             keep_seconds=settings.live.keep_seconds,
         )
     return SqlLiveLog(database)
 
 
-def _redis_url(settings: Settings, wanted_by: str) -> str:
+def _redis_url(settings: Settings) -> str:
     if settings.broker.redis_url is None:
-        raise ValueError(f"broker.redis_url is needed when {wanted_by} is redis")
+        raise ValueError("broker.redis_url is not set")
     return settings.broker.redis_url.get_secret_value()

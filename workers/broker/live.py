@@ -6,6 +6,7 @@ shows an event twice to a reader that says which one it saw last.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +17,8 @@ from models.database import Database
 from models.live import TokenDelta
 
 __all__ = ["LiveEvent", "LiveLog", "SqlLiveLog", "TokenDelta", "split_cursor"]
+
+_CURSOR = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,18}-[0-9]{1,18}))?")
 
 
 @dataclass(frozen=True)
@@ -91,9 +94,7 @@ def split_cursor(after: str | None) -> tuple[int, str]:
     Raises:
         ValueError: ``after`` is not the id of an event.
     """
-    row, _, entry = (after or "0").partition(".")
-    entry = entry or "0-0"
-    milliseconds, _, sequence = entry.partition("-")
-    if not all(part.isascii() and part.isdigit() for part in (row, milliseconds, sequence)):
+    match = _CURSOR.fullmatch(after or "0")
+    if match is None:
         raise ValueError(f"not the id of an event: {after!r}")
-    return int(row), entry
+    return int(match[1]), match[2] or "0-0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
@@ -11,6 +12,7 @@ from dramatiq.errors import QueueJoinTimeout, QueueNotFound
 from models import messages
 from models.database import Database
 from models.hooks import Session, after_commit
+from models.relaxed import relaxed
 from workers.broker.consumer import SqlConsumer
 from workers.broker.doorbell import Doorbell
 
@@ -23,7 +25,9 @@ class SqlBroker(Broker):
 
     Delays and leases are kept in the row too, so nothing waits in a process's
     memory and there are no separate delay queues. Priorities of actors order
-    only what one worker holds, as with Dramatiq's other brokers.
+    only what one worker holds, as with Dramatiq's other brokers. A sent message
+    survives what its transaction survives; leases and acknowledgements may be
+    undone by a power cut, after which messages are delivered twice.
     """
 
     def __init__(
@@ -36,6 +40,8 @@ class SqlBroker(Broker):
     ) -> None:
         super().__init__(middleware=middleware or [])
         self.database = database
+        self._leases: Database | None = None
+        self._guard = threading.Lock()
         self.poll_ms = poll_ms
         self.lease_seconds = lease_seconds
         self.queues: set[str] = set()
@@ -60,8 +66,11 @@ class SqlBroker(Broker):
         """
         if queue_name not in self.queues:
             raise QueueNotFound(queue_name)  # type: ignore[no-untyped-call]  # Dramatiq's errors are not annotated
+        with self._guard:
+            if self._leases is None:  # opened by those who receive, not by those who only send
+                self._leases = relaxed(self.database)
         return SqlConsumer(
-            self.database,
+            self._leases,
             queue_name,
             prefetch=prefetch,
             timeout_ms=timeout,
@@ -90,6 +99,12 @@ class SqlBroker(Broker):
     def _put(self, session: Session, message: Message[Any], delay: int | None) -> None:
         messages.put(session, message.queue_name, message.encode(), delay_ms=delay or 0)
         after_commit(session, self._doorbell.ring)
+
+    def close(self) -> None:
+        """Close the connections that are the broker's own; consumers are closed before."""
+        with self._guard:
+            if self._leases is not None:
+                self._leases.close()
 
     def flush(self, queue_name: str) -> None:
         """Drop all messages of a queue."""

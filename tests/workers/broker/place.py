@@ -56,6 +56,11 @@ class Place:
         """Stop everything, the youngest first."""
         self._stack.close()
 
+    def lease_for(self, seconds: float) -> None:
+        """Give the brokers made from now on other leases."""
+        broker = self.settings.broker.model_copy(update={"lease_seconds": seconds})
+        self.settings = self.settings.model_copy(update={"broker": broker})
+
 
 def settings_of(broker: BrokerSettings) -> Settings:
     """Settings with a broker whose leases are short enough to wait for."""

@@ -65,7 +65,7 @@ def test_an_idle_consumer_takes_no_write_lock(lite: Place) -> None:
         start = time.monotonic()
         for _ in range(3):
             assert next(consumer) is None
-        assert time.monotonic() - start < 0.5
+        assert time.monotonic() - start < 5
 
 
 def test_a_message_of_the_same_process_waits_for_no_poll(place: Place) -> None:
@@ -80,8 +80,9 @@ def test_a_message_of_the_same_process_waits_for_no_poll(place: Place) -> None:
     threading.Timer(0.1, broker.enqueue, [message]).start()
     start = time.monotonic()
     assert next(consumer) == message
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 4
     consumer.close()
+    broker.close()
 
 
 def test_delays_survive_the_process(place: Place) -> None:
@@ -143,6 +144,7 @@ def test_a_consumer_outlives_trouble_of_the_database(
 
 def test_closing_writes_and_gives_back(place: Place) -> None:
     """A closed consumer has acknowledged what was done and gives back what was never handed out."""
+    place.lease_for(60)
     database = place.database()
     broker = place.broker(database)
     for n in range(3):
@@ -152,7 +154,7 @@ def test_closing_writes_and_gives_back(place: Place) -> None:
     consumer.ack(first)
     consumer.close()
     assert rows(database, QUEUE) == 2
-    assert sorted(ids_of(receive(place.consumer(), 2, seconds=0.3))) == ["job_1", "job_2"]
+    assert sorted(ids_of(receive(place.consumer(), 2))) == ["job_1", "job_2"]
 
 
 def test_an_acknowledgement_after_closing_is_written(place: Place) -> None:

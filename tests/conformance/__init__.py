@@ -1,0 +1,1 @@
+"""One suite for each boundary, run over all that implement it."""

@@ -1,0 +1,189 @@
+"""A desk at which jobs are submitted, claimed and ended, with the books checked after each change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from sqlalchemy import or_, select
+
+from models import bulks, counters, endings, jobs, tenants
+from models.audit import Audit
+from models.bulks import Bulk
+from models.costs import Cost
+from models.database import Database, Session
+from models.endings import Ended
+from models.job_rows import Attempt, Job, Payload, Result
+from models.jobs import Claim
+from models.states import TERMINAL, WAITING, State
+from models.submission import NewJob, submit
+from tests import rows
+from tests.rows import Held
+
+Outcome = TypeVar("Outcome")
+WORKER = "worker_1"
+CLIENT = "key_1"
+
+
+class Desk:
+    """What may be done to jobs, at the time ``now``.
+
+    ``moves`` lists each change of state: the function called, the job, before and after.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.now = rows.START
+        self.moves: list[tuple[str, str, State, State]] = []
+        with database.write() as session:
+            tenants.ensure(session, rows.TENANT, self.now)
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += timedelta(seconds=seconds)
+
+    def do(self, name: str, change: Callable[[Session], Outcome]) -> Outcome:
+        """Run one change in a transaction of its own, note what it moved, and check the books."""
+        with self.database.write() as session:
+            before = _states(session)
+            outcome = change(session)
+            session.flush()
+            after = _states(session)
+        self.moves += [
+            (name, job_id, state, after[job_id])
+            for job_id, state in before.items()
+            if job_id in after and after[job_id] != state
+        ]
+        self.check()
+        return outcome
+
+    def check(self) -> None:
+        """Counters equal rows, and each row agrees with its state."""
+        ended = Job.state.in_(TERMINAL)
+        odd = or_(
+            Job.claimable & (Job.state != State.QUEUED),
+            ended & Job.finished_at.is_(None),
+            ~ended & Job.finished_at.is_not(None),
+            (Job.state == State.RUNNING) & Job.worker_id.is_(None),
+            Job.state.in_(WAITING) & Job.worker_id.is_not(None),
+        )
+        with self.database.read() as session:
+            assert counters.drift(session) == {}
+            assert session.scalars(select(Job.id).where(odd)).all() == []
+
+    def submit(self, *new: NewJob) -> list[str]:
+        """Store jobs; their ids."""
+        stored = self.do(
+            "submit", lambda s: submit(s, new or [rows.new_job()], rows.OFFSETS, CLIENT, self.now)
+        )
+        return [job.id for job in stored]
+
+    def stage(self, *new: NewJob) -> Bulk:
+        """Store jobs as a bulk that is not published."""
+        bulk = rows.new_bulk(len(new), created_at=self.now)
+
+        def store(session: Session) -> None:
+            session.add(bulk)
+            mine = [replace(job, bulk_id=bulk.id) for job in new]
+            submit(session, mine, rows.OFFSETS, CLIENT, self.now, staged=True)
+
+        self.do("stage", store)
+        return bulk
+
+    def publish(self, bulk: Bulk) -> list[str]:
+        """Publish a bulk; the LLMs that have work."""
+        return self.do("publish", lambda s: bulks.publish(s, bulk, CLIENT, self.now))
+
+    def promote(self) -> list[str]:
+        """Queue what is due; the ids that can be claimed."""
+        return self.do("promote_due", lambda s: jobs.promote_due(s, self.now))
+
+    def claim(self, limit: int = 1, worker: str = WORKER, llm: str = rows.LLM) -> list[Claim]:
+        """Take the best jobs."""
+        return self.do("claim", lambda s: jobs.claim(s, worker, llm, limit, self.now))
+
+    def finish(self, *claims: Claim | Held, state: State = State.SUCCEEDED, **fields: Any) -> Ended:
+        """End claimed jobs."""
+        said = [rows.ending(claim, state, **fields) for claim in claims]
+        return self.do("finish", lambda s: endings.finish(s, said, WORKER, self.now))
+
+    def fail(self, claim: Claim | Held, pause: float | None = 5, **fields: Any) -> Ended:
+        """Fail an attempt; ``pause`` is seconds before the next (None: no other)."""
+        wait = None if pause is None else lambda n: timedelta(seconds=pause * n)
+        said = rows.ending(claim, State.FAILED, **fields)
+        return self.do("fail_attempt", lambda s: endings.fail_attempt(s, said, wait, WORKER, self.now))
+
+    def hand_back(self, claim: Claim | Held, tokens: Sequence[int] = ()) -> list[str]:
+        """Give a claimed job back with its tokens so far."""
+        kept = [(claim.job_id, claim.fence, tokens)]
+        return self.do("hand_back", lambda s: jobs.hand_back(s, kept, "handed_back", self.now))
+
+    def rescue(self, worker: str = WORKER) -> Ended:
+        """Take the jobs of a lost worker away from it."""
+        return self.do("rescue", lambda s: endings.rescue(s, worker, "EUR", self.now))
+
+    def cancel(self, job_id: str) -> list[str]:
+        """Cancel a waiting job."""
+        return self.do(
+            "cancel_waiting", lambda s: endings.cancel_waiting(s, _get(s, job_id), CLIENT, self.now)
+        )
+
+    def request_cancel(self, job_id: str) -> None:
+        """Raise the flag of a running job."""
+        self.do("request_cancel", lambda s: jobs.request_cancel(s, _get(s, job_id), CLIENT, self.now))
+
+    def expire(self) -> list[str]:
+        """End what waited too long."""
+        return self.do("expire_due", lambda s: endings.expire_due(s, self.now))
+
+    def remove(self, job_id: str) -> None:
+        """Delete an ended job."""
+        self.do("remove", lambda s: jobs.remove(s, _get(s, job_id), CLIENT, self.now))
+
+    def job(self, job_id: str) -> Job:
+        """A job as it stands."""
+        with self.database.read() as session:
+            return _get(session, job_id)
+
+    def states(self, *job_ids: str) -> list[State]:
+        """The states of some jobs."""
+        with self.database.read() as session:
+            known = _states(session)
+        return [known[job_id] for job_id in job_ids]
+
+    def all(self, entity: type[Outcome], **columns: Any) -> list[Outcome]:
+        """All rows of a table, narrowed by columns."""
+        with self.database.read() as session:
+            return list(session.scalars(select(entity).filter_by(**columns)))
+
+    def costs(self, job_id: str) -> list[Cost]:
+        """Cost entries of a job, in order of its fences."""
+        return sorted(self.all(Cost, job_id=job_id), key=lambda cost: cost.fence)
+
+    def attempts(self, job_id: str) -> list[Attempt]:
+        """Tries at a job, in order."""
+        return sorted(self.all(Attempt, job_id=job_id), key=lambda attempt: attempt.fence)
+
+    def acts(self, subject: str) -> list[tuple[str, str]]:
+        """(actor, action) of all that the audit trail says of a thing."""
+        found = sorted(self.all(Audit, subject=subject), key=lambda act: act.id)
+        return [(act.actor, act.action) for act in found]
+
+    def result(self, job_id: str) -> Result | None:
+        """The result of a job, if it has one."""
+        found = self.all(Result, job_id=job_id)
+        return found[0] if found else None
+
+    def progress(self, job_id: str) -> list[int] | None:
+        """The tokens that are kept of a job that has not ended."""
+        return self.all(Payload, job_id=job_id)[0].progress
+
+
+def _get(session: Session, job_id: str) -> Job:
+    return session.scalars(select(Job).where(Job.id == job_id)).one()
+
+
+def _states(session: Session) -> dict[str, State]:
+    return {job_id: State(state) for job_id, state in session.execute(select(Job.id, Job.state))}

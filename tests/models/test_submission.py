@@ -1,0 +1,96 @@
+"""New jobs: what is stored of them, and where they stand in the queue."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from models import counters, submission
+from models.job_rows import Job, JobTag, Payload
+from models.states import Priority, State
+from tests.models.desk import CLIENT, Desk
+from tests.rows import OFFSETS, at, new_job
+
+
+def test_a_job_is_stored_with_all_that_was_asked(desk: Desk) -> None:
+    """What the client said is in the row, the payload and the tags; nothing has begun."""
+    asked = new_job("draw me a sheep", agent="ada", metadata={"a": "b"}, tags=("x", "y", "x"), max_attempts=5)
+    (job_id,) = desk.submit(asked)
+    job = desk.job(job_id)
+    assert (job.state, job.claimable, job.fence, job.failures, job.attempt) == (State.QUEUED, True, 0, 0, 1)
+    assert (job.agent, job.extra, job.tags) == ("ada", {"a": "b"}, ["x", "y", "x"])
+    assert (job.max_attempts, job.timeout_seconds, job.created_at) == (5, 30.0, desk.now)
+    assert desk.all(Payload, job_id=job_id)[0].request == asked.request
+    assert sorted(tag.tag for tag in desk.all(JobTag, seq=job.seq)) == ["x", "y"]
+    assert desk.acts(job_id) == [(CLIENT, "job.submit")]
+
+
+@pytest.mark.parametrize(
+    ("run_at", "state", "claimable"),
+    [
+        (None, State.QUEUED, True),
+        (-1, State.QUEUED, True),
+        (0, State.QUEUED, True),
+        (1, State.SCHEDULED, False),
+    ],
+)
+def test_only_a_time_to_come_schedules(
+    desk: Desk, run_at: float | None, state: State, claimable: bool
+) -> None:
+    """A job with ``run_at`` ahead is scheduled; one whose time has come is queued."""
+    (job_id,) = desk.submit(new_job(run_at=None if run_at is None else at(run_at)))
+    job = desk.job(job_id)
+    assert (job.state, job.claimable) == (state, claimable)
+
+
+def test_jobs_of_one_call_stand_in_their_order(desk: Desk) -> None:
+    """Each job starts where the one before it reaches, and the rank adds the offset of its class."""
+    kinds = (Priority.STANDARD, Priority.INTERACTIVE, Priority.BACKGROUND)
+    ids = desk.submit(*(new_job(priority=kind, estimated_tokens=7) for kind in kinds))
+    stored = [desk.job(job_id) for job_id in ids]
+    assert [job.share for job in stored] == [0, 7, 14]
+    assert [job.rank for job in stored] == [1_000, 7, 100_014]
+    assert [job.seq for job in stored] == sorted(job.seq for job in stored)
+
+
+def test_staged_jobs_are_nowhere_to_be_seen(desk: Desk) -> None:
+    """Jobs of a bulk that is not published are neither counted nor claimed, promoted, expired or audited."""
+    bulk = desk.stage(new_job(), new_job(run_at=at(5)), new_job(expires_at=at(5)))
+    staged = [job.id for job in desk.all(Job, bulk_id=bulk.id)]
+    desk.wait(10)
+    assert (desk.claim(10), desk.promote(), desk.expire()) == ([], [], [])
+    with desk.database.read() as session:
+        assert counters.states(session) == {}
+    assert [act for job_id in staged for act in desk.acts(job_id)] == []
+    assert len(staged) == 3
+
+
+def test_an_ended_job_can_be_asked_again(desk: Desk) -> None:
+    """A retry is a new job with the same request and wishes, that runs at once and names the old one."""
+    first = new_job(
+        "again", agent="ada", priority=Priority.INTERACTIVE, tags=("x",), metadata={"a": "b"}, run_at=at(1)
+    )
+    (job_id,) = desk.submit(first)
+    desk.cancel(job_id)
+    with desk.database.read() as session:
+        second = submission.again(session, desk.job(job_id))
+    assert second == replace(first, run_at=None, retry_of=job_id)
+
+
+def test_a_submission_that_fails_leaves_nothing(desk: Desk) -> None:
+    """Job, payload, counters and audit row come together or not at all."""
+    broken = new_job(agent="x" * 10, tags=(None,))
+    with pytest.raises(Exception, match="NULL|not-null"):
+        desk.submit(new_job(), broken)
+    assert desk.all(Job) == [] and desk.all(Payload) == []
+    assert desk.claim() == []
+
+
+def test_offsets_belong_to_the_caller(desk: Desk) -> None:
+    """Ranks follow the offsets that the settings give, not ones written here."""
+    (stored,) = desk.do(
+        "submit",
+        lambda s: submission.submit(s, [new_job()], {**OFFSETS, Priority.STANDARD: 77}, CLIENT, desk.now),
+    )
+    assert desk.job(stored.id).rank == 77
