@@ -1,0 +1,115 @@
+"""The application: routes, middleware, error handlers, and what they share."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio.to_thread
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from api import openapi
+from api.door import Door
+from api.explain import faults
+from api.middleware import stack
+from api.problems import Kind, Problem, answer_problem, invalid
+from api.routes import agents, bulk, events, fleet, health, jobs, keys, ledger
+from api.wire.job_body import BulkBody, JobBody
+from api.wire.people import KeyBody
+from config.prices import Prices
+from config.settings import Settings
+from models.database import Database, Unavailable
+from workers.broker import Broker
+
+VERSION = "1"
+ROUTERS = (jobs, events, bulk, agents, fleet, keys, ledger, health)
+BUSY_RETRY_AFTER = "1"
+
+
+def create_app(
+    settings: Settings,
+    database: Database,
+    broker: Broker | None = None,
+    prices: Prices | None = None,
+) -> FastAPI:
+    """The service over a database whose schema is current; ``broker`` and ``prices`` come from the settings."""
+    door = Door(settings, database, broker, prices)
+    app = FastAPI(
+        title="Penstock",
+        version=VERSION,
+        docs_url=None,  # the pages load their scripts from elsewhere
+        redoc_url=None,
+        middleware=stack(settings.server),
+        lifespan=_lifespan,
+        separate_input_output_schemas=False,
+        redirect_slashes=False,
+    )
+    app.state.door = door
+    for module in ROUTERS:
+        app.include_router(module.router)
+    _handle_errors(app)
+    _document(app, door)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    door: Door = app.state.door
+    anyio.to_thread.current_default_thread_limiter().total_tokens = door.settings.server.threads
+    try:
+        yield
+    finally:
+        door.close()
+
+
+def _document(app: FastAPI, door: Door) -> None:
+    found = openapi.document(app, (JobBody, BulkBody, KeyBody))
+    door.queries = openapi.query_names(found)
+
+    def document() -> dict[str, Any]:
+        return found
+
+    app.openapi = document  # type: ignore[method-assign]  # the way FastAPI documents
+
+
+def _handle_errors(app: FastAPI) -> None:
+    app.add_exception_handler(Problem, answer_problem)
+    app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(RequestValidationError, _answer_validation)
+    app.add_exception_handler(Unavailable, _answer_unavailable)
+    app.add_exception_handler(ClientDisconnect, _answer_nobody)
+
+
+async def _answer_http(request: Request, error: Exception) -> Response:
+    """What the router itself refuses: no route, no such method."""
+    assert isinstance(error, HTTPException)  # noqa: S101  (what the handler is registered for)
+    path = request.url.path[:200]
+    if error.status_code == Kind.METHOD_NOT_ALLOWED.status:
+        detail = f"{request.method} is not known for {path}"
+        problem = Problem(Kind.METHOD_NOT_ALLOWED, detail, headers=error.headers)
+    else:
+        problem = Problem(Kind.NOT_FOUND, f"there is nothing at {path}; /openapi.json lists what there is")
+    return problem.response(request.scope)
+
+
+async def _answer_validation(request: Request, error: Exception) -> Response:
+    """A query, path or header that is not what the route declares."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101  (as above)
+    return invalid(faults(error.errors())).response(request.scope)
+
+
+async def _answer_unavailable(request: Request, error: Exception) -> Response:
+    """The database is locked, full or gone."""
+    detail = f"{error}; nothing was stored, try again"
+    headers = {"Retry-After": BUSY_RETRY_AFTER}
+    return Problem(Kind.DATABASE_UNAVAILABLE, detail, headers=headers).response(request.scope)
+
+
+async def _answer_nobody(_request: Request, _error: Exception) -> Response:
+    """The client hung up while sending; nobody reads this."""
+    return Response(None, 400)

@@ -1,0 +1,66 @@
+"""What the door knows of the LLMs: the configured aliases, and what workers publish of them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from config.settings import Settings
+from models import workers
+from models.database import Database
+from models.prompts import PromptCounter
+from models.requests import Message
+from models.workers import Llm
+
+SECONDS = 1.0
+"""How old the rows may be."""
+
+
+class LlmBook:
+    """Aliases from the settings, rows from the database, read again when they are old."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._settings = settings
+        self._database = database
+        self._guard = threading.Lock()
+        self._read_at = -SECONDS
+        self._rows: dict[str, Llm] = {}
+        self._counters: dict[str, PromptCounter] = {}
+        self._aliases = {llm.path: alias for alias, llm in reversed(settings.llms.items())}
+        self._aliases |= {alias: alias for alias in settings.llms}
+
+    def resolve(self, name: str | None) -> str | None:
+        """The alias for an alias, an id or nothing; None for what is not configured."""
+        return self._aliases.get(self._settings.default_llm if name is None else name)
+
+    def near(self, name: str) -> Sequence[str]:
+        """Configured aliases that look like ``name``, or all of them."""
+        return get_close_matches(name, self._settings.llms) or sorted(self._settings.llms)
+
+    def row(self, alias: str) -> Llm | None:
+        """What a worker has published of an LLM, at most a second old; None before any did."""
+        with self._guard:
+            if time.monotonic() - self._read_at >= SECONDS:
+                with self._database.read() as session:
+                    self._rows = {row.alias: row for row in workers.llms(session)}
+                self._read_at = time.monotonic()
+            return self._rows.get(alias)
+
+    def rate(self, alias: str) -> float | None:
+        """Jobs a second that its worker ends, or None when nothing is known."""
+        row = self.row(alias)
+        return row.jobs_per_second if row is not None else None
+
+    def fits(self, llm: Llm, messages: Sequence[Message], max_tokens: int) -> bool | None:
+        """Whether prompt and completion fit the LLM's context; None when that is not known here."""
+        return self._counter(llm).fits(messages, max_tokens, llm.context_length)
+
+    def count(self, llm: Llm, messages: Sequence[Message]) -> int | None:
+        """Tokens of a prompt, or None when that is not known here."""
+        return self._counter(llm).count(messages)
+
+    def _counter(self, llm: Llm) -> PromptCounter:
+        with self._guard:
+            return self._counters.setdefault(llm.tokenizer, PromptCounter(llm.tokenizer))

@@ -1,0 +1,107 @@
+"""The OpenAPI document: what each route takes and gives, with examples and every problem."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from api.bodies import JSON, JSON_LINES
+from api.problems import MEDIA_TYPE, Kind
+from api.wire.problem import ProblemView
+
+Responses = dict[int | str, dict[str, Any]]
+
+ALWAYS = (401, 421, 422, 500, 503)
+"""Problems that any request for something of a tenant may meet."""
+
+HEADERS = {
+    "Location": "Where the new thing is.",
+    "Retry-After": "Seconds after which asking again makes sense.",
+    "Link": "The next page, as RFC 8288 has it.",
+    "ETag": "Send it as If-None-Match to get 304 while nothing has changed.",
+}
+
+_FAULT = {"field": "prompt", "message": "must not contain the NUL character"}
+_SCHEMAS = "#/components/schemas/{model}"
+
+
+def accepts(model: type[BaseModel], *, lines: type[BaseModel] | None = None) -> dict[str, Any]:
+    """``openapi_extra`` of a route that parses its body itself; ``lines`` is the model of one JSONL line."""
+    content: dict[str, Any] = {JSON: {"schema": {"$ref": _SCHEMAS.format(model=model.__name__)}}}
+    if lines is not None:
+        note = {"type": "string", "description": f"One {lines.__name__} in JSON on each line."}
+        content |= {kind: {"schema": note, "example": '{"prompt": "Say hello."}\n'} for kind in JSON_LINES}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def answers(status: int, model: type[BaseModel], description: str, *headers: str) -> Responses:
+    """One answer of a route, with the headers it carries."""
+    described = {name: {"description": HEADERS[name], "schema": {"type": "string"}} for name in headers}
+    return {status: {"model": model, "description": description, "headers": described}}
+
+
+def problems(*statuses: int, always: tuple[int, ...] = ALWAYS) -> Responses:
+    """The problems that a route may answer with: those named, and those that are always possible."""
+    return {status: _problem_response(status) for status in sorted({*statuses, *always})}
+
+
+def _problem_response(status: int) -> dict[str, Any]:
+    kinds = [kind for kind in Kind if kind.status == status]
+    examples = {kind.slug: {"value": _example(kind)} for kind in kinds}
+    schema = {"$ref": _SCHEMAS.format(model=ProblemView.__name__)}
+    return {
+        "description": "; or ".join(kind.title for kind in kinds),
+        "content": {MEDIA_TYPE: {"schema": schema, "examples": examples}},
+    }
+
+
+def _example(kind: Kind) -> dict[str, Any]:
+    example: dict[str, Any] = {
+        "type": kind.type,
+        "title": kind.title,
+        "status": kind.status,
+        "detail": f"{kind.title}: what exactly, and what to do about it.",
+        "request_id": "req_019b1c3a5f0a7c1e9d8b1a2c3d4e5f60",
+    }
+    if kind is Kind.VALIDATION:
+        example |= {"detail": f"{_FAULT['field']}: {_FAULT['message']}", "errors": [_FAULT]}
+    return example
+
+
+def document(app: FastAPI, bodies: tuple[type[BaseModel], ...]) -> dict[str, Any]:
+    """The whole document; ``bodies`` are the models that routes parse themselves."""
+    found = get_openapi(
+        title="Penstock",
+        version=app.version,
+        summary="A durable queue of jobs in front of one batching LLM engine.",
+        routes=app.routes,
+    )
+    components = found.setdefault("components", {})
+    _, extra = models_json_schema(
+        [(body, "validation") for body in bodies] + [(ProblemView, "serialization")], ref_template=_SCHEMAS
+    )
+    components.setdefault("schemas", {}).update(extra["$defs"])
+    components["securitySchemes"] = {
+        "key": {"type": "http", "scheme": "bearer", "description": "A key such as `pk_0123456789ab_...`."}
+    }
+    for path, operations in found["paths"].items():
+        if path.startswith("/v1/"):
+            for operation in operations.values():
+                operation["security"] = [{"key": []}]
+    return found
+
+
+def query_names(found: Mapping[str, Any]) -> dict[tuple[str, str], frozenset[str]]:
+    """Names of query parameters, by path template and method."""
+    return {
+        (path, method.upper()): frozenset(
+            parameter["name"] for parameter in operation.get("parameters", ()) if parameter["in"] == "query"
+        )
+        for path, operations in found["paths"].items()
+        for method, operation in operations.items()
+    }

@@ -1,0 +1,82 @@
+"""Whether jobs can be stored and run: the database, a live worker, its LLM."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from api.wire.fleet import CheckView, HealthView
+from config.settings import Settings
+from models import workers
+from models.base import utcnow
+from models.database import Database, Unavailable
+from models.workers import Llm, Worker
+
+INFERENCE = "inference"
+"""The kind of worker that runs jobs."""
+
+
+class Readiness:
+    """Judges heartbeats by this process's own clock, as the sweeper does."""
+
+    def __init__(
+        self, settings: Settings, database: Database, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._clock = clock
+        self._guard = threading.Lock()
+        self._moved: dict[str, tuple[int, float]] = {}
+
+    def startup(self) -> HealthView:
+        """Whether the database answers."""
+        try:
+            with self._database.read() as session:
+                workers.llms(session)
+        except Unavailable as error:
+            return HealthView(checks={"database": CheckView(ok=False, detail=str(error))})
+        return HealthView(checks={"database": CheckView(ok=True, detail="it answers")})
+
+    def check(self) -> HealthView:
+        """Each part by its name."""
+        try:
+            with self._database.read() as session:
+                alive, llms = workers.alive(session), workers.llms(session)
+        except Unavailable as error:
+            return HealthView(checks={"database": CheckView(ok=False, detail=str(error))})
+        return HealthView(
+            checks={
+                "database": CheckView(ok=True, detail="it answers"),
+                "worker": self._worker(alive),
+                "llm": self._llm(llms),
+            }
+        )
+
+    def _worker(self, alive: Sequence[Worker]) -> CheckView:
+        mine = [worker for worker in alive if worker.kind == INFERENCE]
+        with self._guard:
+            fresh = sum([self._is_fresh(worker) for worker in mine])  # each must be looked at
+            self._moved = {worker.id: self._moved[worker.id] for worker in mine}
+        if fresh:
+            return CheckView(ok=True, detail=f"{fresh} inference worker{'s' if fresh > 1 else ''}")
+        silent = f"{len(mine)} silent for {self._settings.worker.lease_seconds:g} seconds"
+        return CheckView(ok=False, detail=f"no live inference worker ({silent if mine else 'none has started'})")
+
+    def _is_fresh(self, worker: Worker) -> bool:
+        """Whether its counter moved within the lease; at first sight its own time must do."""
+        now, lease = self._clock(), self._settings.worker.lease_seconds
+        beats, since = self._moved.get(worker.id, (-1, now))
+        if beats == -1:
+            since = now - max(0.0, (utcnow() - worker.seen_at).total_seconds())
+        elif beats != worker.beats:
+            since = now
+        self._moved[worker.id] = (worker.beats, since)
+        return now - since <= lease
+
+    def _llm(self, rows: Sequence[Llm]) -> CheckView:
+        alias = self._settings.default_llm
+        row = next((row for row in rows if row.alias == alias), None)
+        if row is None:
+            return CheckView(ok=False, detail=f"{alias} has not been loaded by any worker")
+        return CheckView(ok=row.ready, detail=f"{alias} is {'ready' if row.ready else 'not ready'}")

@@ -1,0 +1,133 @@
+"""Events of a job: as JSON, or as they happen by server-sent events."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import orjson
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from starlette.responses import Response, StreamingResponse
+
+from api.door import Desk, Seated
+from api.openapi import answers, problems
+from api.problems import Problem
+from api.sightings import EVENTS
+from api.views import json_answer
+from api.watcher import Watch
+from api.wire.event import EventPage, EventView
+from models.job_rows import Job
+from models.states import TERMINAL, State
+
+router = APIRouter(tags=["jobs"])
+
+AT_ONCE = 1_000
+"""Events that one answer, or one look of a stream, holds."""
+
+KEEP_ALIVE_SECONDS = 15.0
+KEEP_ALIVE = b": keep-alive\n\n"
+BEGINNING = "0"
+"""The id of a job's first event, its submission, which is no row of its own."""
+
+STREAM = {
+    "content": {
+        "text/event-stream": {
+            "schema": {"type": "string"},
+            "example": 'id: 41\nevent: tokens\ndata: {"text": "{\\"host", "tokens": 2, "attempt": 1}\n\n',
+        }
+    }
+}
+
+LastId = Annotated[
+    str | None,
+    Header(
+        alias="Last-Event-ID",
+        pattern=r"^[0-9]{1,18}(\.[0-9]{1,18}-[0-9]{1,18})?$",
+        description="The id of the last event seen: go on behind it.",
+    ),
+]
+
+
+@router.get(
+    "/v1/jobs/{job_id}/events",
+    responses={200: answers(200, EventPage, "Events so far, or a stream until the job ends.")[200] | STREAM}
+    | {204: {"description": "The stream is over: the job has ended and the client has seen it all."}}
+    | problems(404),
+)
+async def get_events(
+    desk: Seated,
+    request: Request,
+    job_id: str,
+    stream: Annotated[bool, Query(description="Server-sent events, as with Accept: text/event-stream.")] = False,
+    last_id: LastId = None,
+) -> Response:
+    """See what happened to a job, and go on seeing it."""
+    found = await run_in_threadpool(_read, desk, job_id, last_id)
+    if not stream and "text/event-stream" not in request.headers.get("accept", ""):
+        return json_answer(EventPage(data=found[:AT_ONCE], has_more=len(found) > AT_ONCE))
+    if not found and await run_in_threadpool(_has_ended, desk, job_id):
+        return Response(None, 204)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(_stream(desk, job_id, found, last_id), 200, headers, "text/event-stream")
+
+
+async def _stream(
+    desk: Desk, job_id: str, found: list[EventView], last_id: str | None
+) -> AsyncIterator[bytes]:
+    """Events until the one that tells of the end, with comments in quiet times."""
+    with desk.door.watcher.watch(EVENTS + job_id) as watch:
+        yield KEEP_ALIVE
+        while True:
+            for event in found:
+                yield _format(event)
+                last_id = event.id
+            if any(_is_end(event) for event in found) or desk.door.watcher.closed:
+                return
+            if len(found) < AT_ONCE and not await _something_new(desk, watch):
+                yield KEEP_ALIVE
+            try:
+                found = await run_in_threadpool(_read, desk, job_id, last_id)
+            except Problem:
+                return  # the job was deleted
+
+
+async def _something_new(desk: Desk, watch: Watch) -> bool:
+    """Wait for a new event. Redis keeps tokens where the watcher does not look: there, ask at each flush."""
+    if desk.settings.live.kind != "redis":
+        return await watch.change(KEEP_ALIVE_SECONDS)
+    await watch.change(desk.settings.live.flush_ms / 1000)
+    return True
+
+
+def _read(desk: Desk, job_id: str, last_id: str | None) -> list[EventView]:
+    with desk.database.read() as session:
+        job = desk.job(session, job_id)
+    found = desk.door.live.read(job_id, last_id, AT_ONCE + 1)
+    views = [EventView(id=event.id, type=event.type, at=event.at, data=event.data) for event in found]
+    return views if last_id else [_submission(job, views), *views]
+
+
+def _submission(job: Job, views: list[EventView]) -> EventView:
+    """The state in which the job came; a retry overwrites ``run_at``, but then it was promoted before."""
+    later = job.run_at is not None and job.run_at > job.created_at
+    if job.failures:
+        later = views[:1] != [] and views[0].data.get("state") == State.QUEUED and not views[0].data.get("fence")
+    state = State.SCHEDULED if later else State.QUEUED
+    return EventView(
+        id=BEGINNING, type="state", at=job.created_at, data={"state": state.value, "attempt": 1, "fence": 0}
+    )
+
+
+def _has_ended(desk: Desk, job_id: str) -> bool:
+    with desk.database.read() as session:
+        return desk.job(session, job_id).is_terminal
+
+
+def _is_end(event: EventView) -> bool:
+    return event.type == "state" and event.data.get("state") in TERMINAL
+
+
+def _format(event: EventView) -> bytes:
+    data = orjson.dumps({"at": event.at, **event.data}, option=orjson.OPT_UTC_Z)
+    return b"id: %b\nevent: %b\ndata: %b\n\n" % (event.id.encode(), event.type.encode(), data)

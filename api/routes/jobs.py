@@ -1,0 +1,176 @@
+"""Jobs: submit, look, list, delete, cancel, retry."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from api import pages
+from api.admission import Draft
+from api.announce import announce_new, announce_released
+from api.bodies import IdempotencyKey, JsonBody, NoBody, no_body
+from api.door import Desk, Seated
+from api.explain import parse
+from api.once import Once
+from api.openapi import accepts, answers, problems
+from api.problems import Kind, Problem, invalid
+from api.views import ask_again, json_answer, show_job, show_jobs, show_new_job, tagged_answer
+from api.waiting import Wait, check_wait, ended
+from api.wire.job import JobPage, JobView
+from api.wire.job_body import JobBody
+from api.wire.queries import JobQuery
+from config import telemetry
+from models import endings, jobs, listing, queues, submission
+from models.base import utcnow
+from models.hooks import Session, after_commit
+from models.idempotency import Answer
+from models.listing import Filters
+from models.states import WAITING, Priority, State
+from models.submission import NewJob
+
+router = APIRouter(tags=["jobs"])
+
+
+@router.post(
+    "/v1/jobs",
+    status_code=202,
+    openapi_extra=accepts(JobBody),
+    responses=answers(202, JobView, "Stored: the job survives a power cut.", "Location", "Retry-After")
+    | problems(400, 413, 415, 429),
+)
+def submit_job(desk: Seated, body: JsonBody, key: IdempotencyKey) -> Response:
+    """Submit a job."""
+    once = Once(desk, key, "POST /v1/jobs", body)
+    if (earlier := once.earlier()) is not None:
+        return earlier
+    draft, now = Draft(desk, parse(JobBody, body)), utcnow()
+    if faults := draft.faults(now):
+        raise invalid(faults)
+    desk.door.depth.check(1)
+    new = draft.job()
+    return once.act(lambda session: store(desk, session, new, now))
+
+
+def store(desk: Desk, session: Session, new: NewJob, now: datetime) -> Answer:
+    """Store one job, hint at it, and say what the client is told."""
+    (job,) = submission.submit(session, [new], desk.door.offsets, desk.caller.key_id, now)
+    announce_new(desk.door, session, job, now)
+    rate = desk.door.llms.rate(job.llm)
+    details = listing.new_details(job, queues.place_of_new(session, job), rate)
+    after_commit(session, lambda: _count(desk, new))
+    return Answer(202, f"/v1/jobs/{job.id}", show_new_job(desk, details).model_dump_json())
+
+
+def _count(desk: Desk, new: NewJob) -> None:
+    desk.door.depth.add(1)
+    telemetry.jobs_submitted.labels(new.llm, new.priority.name.lower()).inc()
+
+
+@router.get("/v1/jobs", responses=answers(200, JobPage, "A page of jobs.", "Link") | problems())
+def list_jobs(desk: Seated, request: Request, query: Annotated[JobQuery, Query()]) -> Response:
+    """List jobs, newest first."""
+    limit = pages.rows(query.limit, desk.settings.server.page_max)
+    before = pages.number_of(query.cursor) if query.cursor else None
+    with desk.database.read() as session:
+        found = listing.page(session, desk.caller.tenant_id, _filters(query), before, limit + 1)
+        shown = show_jobs(desk, session, found[:limit])
+    next_cursor = pages.cursor(found[limit - 1].seq) if len(found) > limit else None
+    return json_answer(JobPage(data=shown, next_cursor=next_cursor), 200, pages.link(request, next_cursor))
+
+
+def _filters(query: JobQuery) -> Filters:
+    return Filters(
+        states=tuple(State(name) for name in query.state),
+        agent=query.agent,
+        llm=query.llm,
+        tag=query.tag,
+        priority=Priority[query.priority.upper()] if query.priority else None,
+        bulk_id=query.bulk,
+        created_after=query.created_after,
+        created_before=query.created_before,
+        text=query.text,
+    )
+
+
+@router.get(
+    "/v1/jobs/{job_id}",
+    responses=answers(200, JobView, "The job as it is now.", "ETag", "Retry-After")
+    | {304: {"description": "The client has it already, by If-None-Match."}}
+    | problems(404),
+)
+async def get_job(desk: Seated, request: Request, job_id: str, wait: Wait = 0) -> Response:
+    """Look at a job; with `wait`, as soon as it has ended or the seconds are over."""
+    check_wait(desk, wait)
+    view = await run_in_threadpool(_look, desk, job_id)
+    if wait and view.finished_at is None and await ended(desk, request, job_id, wait):
+        view = await run_in_threadpool(_look, desk, job_id)
+    return tagged_answer(request, view, ask_again(view.finished_at is not None, view.eta_seconds))
+
+
+def _look(desk: Desk, job_id: str) -> JobView:
+    with desk.database.read() as session:
+        return show_job(desk, session, desk.job(session, job_id))
+
+
+@router.delete(
+    "/v1/jobs/{job_id}",
+    status_code=204,
+    responses={204: {"description": "Gone; its bill and audit trail stay."}} | problems(404, 409),
+)
+def delete_job(desk: Seated, job_id: str) -> Response:
+    """Delete an ended job with all that it asked and gave."""
+    with desk.database.write() as session:
+        job = desk.job(session, job_id, lock=True)
+        if not job.is_terminal:
+            raise Problem(Kind.NOT_ENDED, f"it is {job.state}: cancel it first")
+        jobs.remove(session, job, desk.caller.key_id, utcnow())
+    return Response(None, 204)
+
+
+@router.post(
+    "/v1/jobs/{job_id}/cancel",
+    responses=answers(200, JobView, "Cancelled, now or before.")
+    | answers(202, JobView, "It is running and will stop at the next step of the engine.")
+    | problems(404, 409, 413),
+)
+def cancel_job(desk: Seated, job_id: str, body: NoBody) -> Response:
+    """Cancel a job; a second time changes nothing."""
+    no_body(body)
+    with desk.database.write() as session:
+        job, now = desk.job(session, job_id, lock=True), utcnow()
+        if job.state in WAITING:
+            released = endings.cancel_waiting(session, job, desk.caller.key_id, now)
+            announce_released(desk.door, session, released)
+        elif job.state == State.RUNNING:
+            jobs.request_cancel(session, job, desk.caller.key_id, now)
+        elif job.state != State.CANCELLED:
+            raise Problem(Kind.ALREADY_ENDED, f"it has {job.state}: there is nothing to cancel")
+        view = show_job(desk, session, job)
+    return json_answer(view, 202 if view.state == State.RUNNING else 200)
+
+
+@router.post(
+    "/v1/jobs/{job_id}/retry",
+    status_code=202,
+    responses=answers(202, JobView, "A new job that asks the same.", "Location", "Retry-After")
+    | problems(404, 409, 413, 429),
+)
+def retry_job(desk: Seated, job_id: str, body: NoBody, key: IdempotencyKey) -> Response:
+    """Submit an ended job again, as a new job with `retry_of`."""
+    no_body(body)
+    once = Once(desk, key, f"POST /v1/jobs/{job_id}/retry", b"")
+    if (earlier := once.earlier()) is not None:
+        return earlier
+    desk.door.depth.check(1)
+    return once.act(lambda session: _store_again(desk, session, job_id))
+
+
+def _store_again(desk: Desk, session: Session, job_id: str) -> Answer:
+    job = desk.job(session, job_id, lock=True)
+    if not job.is_terminal:
+        raise Problem(Kind.NOT_ENDED, f"it is {job.state}: only an ended job can be submitted again")
+    return store(desk, session, submission.again(session, job), utcnow())

@@ -1,0 +1,88 @@
+"""Serving the application until it is told to stop."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from api.app import create_app
+from api.door import Door
+from config.prices import load_prices
+from config.settings import Server as ServerSettings
+from config.settings import Settings
+from models.database import Database
+
+GRACE_SECONDS = 10
+"""How long requests in flight may go on after a signal; those that wait are answered at once."""
+
+
+class RemoteAddress(Exception):  # noqa: N818  (a choice that was not made, not a fault)
+    """The address could be reached by other machines, and nobody allowed that."""
+
+
+class Server(uvicorn.Server):
+    """Uvicorn that lets long-polls and streams go as soon as it is told to stop."""
+
+    def __init__(self, config: uvicorn.Config, door: Door) -> None:
+        super().__init__(config)
+        self._door = door
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Wake everybody who waits, then stop as usual."""
+        self._door.watcher.close()
+        await super().shutdown(sockets)
+
+
+def serve(settings: Settings, check_schema: Callable[[Database], None]) -> None:
+    """Answer HTTP until a signal comes. ``check_schema`` raises when the schema is not this version's.
+
+    Raises:
+        RemoteAddress: ``server.host`` is not loopback and ``server.allow_remote`` is off.
+    """
+    check_address(settings.server)
+    database = Database.connect(
+        settings.database_url,
+        pool_size=settings.database.pool_size,
+        busy_timeout_ms=settings.database.busy_timeout_ms,
+    )
+    try:
+        check_schema(database)
+        app = create_app(settings, database, prices=load_prices())
+        config = uvicorn.Config(
+            app,
+            host=settings.server.host,
+            port=settings.server.port,
+            http="httptools",
+            loop="uvloop",
+            ws="none",
+            log_config=None,
+            access_log=False,  # the application has its own
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+        Server(config, app.state.door).run()
+    finally:
+        database.close()
+
+
+def check_address(server: ServerSettings) -> None:
+    """Refuse an address that other machines reach, unless it was asked for.
+
+    Raises:
+        RemoteAddress: see :func:`serve`.
+    """
+    if server.allow_remote or server.host == "localhost":
+        return
+    try:
+        local = ipaddress.ip_address(server.host.strip("[]")).is_loopback
+    except ValueError:
+        local = False
+    if not local:
+        raise RemoteAddress(
+            f"server.host is {server.host}, which other machines can reach: "
+            "use 127.0.0.1, or say --allow-remote and name your hosts in server.allowed_hosts"
+        )

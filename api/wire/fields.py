@@ -1,0 +1,75 @@
+"""Kinds of values that several bodies share."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
+from pydantic_core import PydanticCustomError
+
+NO_NUL = r"^[^\x00]*$"
+"""A text without NUL, which PostgreSQL cannot store."""
+
+AGENT = r"^[A-Za-z0-9][A-Za-z0-9._:-]*(/[A-Za-z0-9][A-Za-z0-9._:-]*)*$"
+"""Letters, digits and ``. _ : -``, in parts that a slash may join."""
+
+JOB_ID = r"^job_[0-9a-f]{32}$"
+BULK_ID = r"^bulk_[0-9a-f]{32}$"
+
+
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+
+
+def _parse_time(value: object) -> datetime:
+    """Read RFC 3339 only: pydantic by itself takes ``"5"`` for seconds since 1970."""
+    try:
+        if isinstance(value, str) and _RFC3339.fullmatch(value):
+            return datetime.fromisoformat(value.upper()).astimezone(UTC)
+    except (OverflowError, ValueError):
+        pass
+    raise PydanticCustomError(
+        "rfc3339", "write an existing RFC 3339 time with its zone, such as 2026-11-20T08:30:00Z"
+    )
+
+
+Text = Annotated[str, StringConstraints(min_length=1, pattern=NO_NUL)]
+"""At least one character, none of them NUL."""
+
+Short = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=NO_NUL)]
+Value = Annotated[str, StringConstraints(max_length=512, pattern=NO_NUL)]
+AgentName = Annotated[str, StringConstraints(max_length=128, pattern=AGENT)]
+Time = Annotated[AwareDatetime, BeforeValidator(_parse_time)]
+"""RFC 3339 with a zone, turned into UTC."""
+
+Moment = Annotated[datetime, Field(description="RFC 3339, UTC.")]
+Amount = Annotated[
+    str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?$"), Field(description="Money as a decimal string.")
+]
+
+
+class Body(BaseModel):
+    """What a client sends: unknown names and wrong types are refused, nothing is converted."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class View(BaseModel):
+    """What a client is shown."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=True)
+
+
+class CheckView(View):
+    """One part of the service."""
+
+    ok: bool
+    detail: str

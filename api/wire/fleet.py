@@ -1,0 +1,125 @@
+"""LLMs, workers, queues and health as clients see them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from api.wire.fields import Amount, CheckView, Moment, View
+from api.wire.job import PriorityName
+
+LLM_EXAMPLE: dict[str, Any] = {
+    "object": "llm",
+    "alias": "pico",
+    "default": True,
+    "ready": True,
+    "name": "penstock-pico",
+    "context_length": 4096,
+    "vocabulary": 384,
+    "fingerprint": "7c1e9d8b1a2c3d4e",
+    "jobs_per_second": 11.5,
+    "price": {"currency": "EUR", "prompt": "0.05", "cached": "0.01", "completion": "0.2"},
+}
+WORKER_EXAMPLE: dict[str, Any] = {
+    "id": "wrk_019b1c3a5f0a7c1e9d8b1a2c3d4e5f60",
+    "object": "worker",
+    "kind": "inference",
+    "host": "studio",
+    "pid": 4711,
+    "started_at": "2026-11-20T08:00:00Z",
+    "seen_at": "2026-11-20T08:30:00Z",
+    "figures": {"rows": 12},
+}
+QUEUE_EXAMPLE: dict[str, Any] = {
+    "object": "queue",
+    "llm": "pico",
+    "priority": "standard",
+    "queued": 12,
+    "scheduled": 3,
+    "running": 8,
+    "oldest_seconds": 1.25,
+}
+
+
+class PriceView(View):
+    """Money for a million tokens of each kind."""
+
+    currency: str
+    prompt: Amount
+    cached: Amount
+    completion: Amount
+
+
+class LlmView(View):
+    """A configured LLM; what only a worker knows is null until one has told."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [LLM_EXAMPLE]})
+
+    object: Literal["llm"] = "llm"
+    alias: Annotated[str, Field(description="What a job's `llm` names.")]
+    default: Annotated[bool, Field(description="Used when a job names none.")]
+    ready: Annotated[bool, Field(description="Whether a worker serves it now.")]
+    name: str | None
+    context_length: int | None
+    vocabulary: int | None
+    fingerprint: str | None
+    jobs_per_second: float | None
+    price: PriceView
+
+
+class LlmList(View):
+    """All configured LLMs."""
+
+    object: Literal["list"] = "list"
+    data: list[LlmView]
+
+
+class WorkerView(View):
+    """A process that does the work."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [WORKER_EXAMPLE]})
+
+    id: str
+    object: Literal["worker"] = "worker"
+    kind: str
+    host: str
+    pid: int
+    started_at: Moment
+    seen_at: Moment
+    figures: Annotated[dict[str, Any], Field(description="What the worker tells of itself.")]
+
+
+class WorkerList(View):
+    """All workers that live."""
+
+    object: Literal["list"] = "list"
+    data: list[WorkerView]
+
+
+class QueueView(View):
+    """Jobs of one LLM and priority that have not ended."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [QUEUE_EXAMPLE]})
+
+    object: Literal["queue"] = "queue"
+    llm: str
+    priority: PriorityName
+    queued: int
+    scheduled: int
+    running: int
+    oldest_seconds: Annotated[float | None, Field(description="Since the oldest queued job was submitted.")]
+
+
+class QueueList(View):
+    """All queues that are not empty."""
+
+    object: Literal["list"] = "list"
+    data: list[QueueView]
+
+
+class HealthView(View):
+    """Whether the service works, and each part of it."""
+
+    status: Literal["ok"] = "ok"
+    checks: dict[str, CheckView] = Field(default_factory=dict)

@@ -1,0 +1,41 @@
+"""Queries of lists."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from api.pages import USUAL
+from api.wire.fields import BULK_ID, AgentName, Short, Time, Value
+from api.wire.job import PriorityName, StateName
+
+Limit = Annotated[int, Field(ge=1, le=1_000, description="Rows of a page; the service has a limit of its own.")]
+Cursor = Annotated[str, Field(min_length=1, max_length=512, description="The `next_cursor` of the page before.")]
+
+
+class Query(BaseModel):
+    """Parameters of a list; unknown ones are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: Limit = USUAL
+    cursor: Cursor | None = None
+
+
+class JobQuery(Query):
+    """Which jobs to list; what is left out does not narrow."""
+
+    state: Annotated[list[StateName], Field(description="Any of these states.")] = []
+    agent: AgentName | None = None
+    llm: Annotated[Short | None, Field(description="An LLM's alias.")] = None
+    tag: Short | None = None
+    priority: PriorityName | None = None
+    bulk: Annotated[
+        Annotated[str, StringConstraints(pattern=BULK_ID)] | None, Field(description="Id of a bulk.")
+    ] = None
+    created_after: Annotated[Time | None, Field(description="Submitted then or later.")] = None
+    created_before: Annotated[Time | None, Field(description="Submitted earlier.")] = None
+    text: Annotated[
+        Annotated[Value, Field(min_length=1)] | None, Field(description="Found in id, request or error.")
+    ] = None
