@@ -104,6 +104,11 @@ class Desk:
         """Take the best jobs."""
         return self.do("claim", lambda s: jobs.claim(s, worker, llm, limit, self.now))
 
+    def take(self, worker: str = WORKER) -> Claim:
+        """Take the best job, the only one or one of many."""
+        (claim,) = self.claim(1, worker)
+        return claim
+
     def finish(self, *claims: Claim | Held, state: State = State.SUCCEEDED, **fields: Any) -> Ended:
         """End claimed jobs."""
         said = [rows.ending(claim, state, **fields) for claim in claims]

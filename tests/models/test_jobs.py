@@ -35,7 +35,7 @@ def test_parking_keeps_the_tokens_and_uses_no_attempt(desk: Desk) -> None:
     """A job handed back waits again with its tokens, which the next claim is given; no failure is counted."""
     (job_id,) = desk.submit(new_job(max_attempts=1))
     for tokens in ([1, 2], [1, 2, 3]):
-        (claim,) = desk.claim()
+        claim = desk.take()
         assert desk.hand_back(claim, tokens) == [job_id]
         assert desk.progress(job_id) == tokens
     job = desk.job(job_id)
@@ -43,7 +43,7 @@ def test_parking_keeps_the_tokens_and_uses_no_attempt(desk: Desk) -> None:
         State.QUEUED, True, None, 0, 1,
     )  # fmt: skip
     assert [attempt.outcome for attempt in desk.attempts(job_id)] == ["handed_back", "handed_back"]
-    (claim,) = desk.claim()
+    claim = desk.take()
     assert (claim.fence, claim.attempt, claim.progress) == (3, 1, (1, 2, 3))
     assert desk.costs(job_id) == []
 
@@ -51,7 +51,7 @@ def test_parking_keeps_the_tokens_and_uses_no_attempt(desk: Desk) -> None:
 def test_a_stale_hand_back_is_ignored(desk: Desk) -> None:
     """Only who still holds the fence can hand a job back."""
     (job_id,) = desk.submit()
-    (first,) = desk.claim()
+    first = desk.take()
     desk.hand_back(first, [1])
     desk.claim()
     assert desk.hand_back(first, [9, 9]) == []
@@ -61,7 +61,7 @@ def test_a_stale_hand_back_is_ignored(desk: Desk) -> None:
 def test_a_cancel_flag_reaches_the_worker_that_runs_the_job(desk: Desk) -> None:
     """The flag of a running job is seen by its worker only; raising it twice is one act."""
     (job_id, _) = desk.submit(new_job(), new_job())
-    (claim,) = desk.claim()
+    claim = desk.take()
     desk.claim(worker="worker_2")
     desk.request_cancel(job_id)
     desk.request_cancel(job_id)
@@ -88,13 +88,13 @@ def test_others_jobs_are_not_found(desk: Desk) -> None:
         assert jobs.find(session, "other", job_id) is None
         assert jobs.find(session, TENANT, staged.id) is None
         found = jobs.find(session, TENANT, job_id)
-    assert found is not None and found.id == job_id
+    assert found is not None
+    assert found.id == job_id
 
 
 def test_finding_with_a_lock_reads_anew(desk: Desk) -> None:
     """Who looked before taking the lock sees what happened in between."""
     (job_id,) = desk.submit()
-    desk.database.engine.dispose()
     with desk.database.write() as session:
         seen = jobs.find(session, TENANT, job_id)
         assert seen is not None
@@ -140,7 +140,7 @@ def test_it_is_known_whether_anything_is_due(desk: Desk) -> None:
 def test_deleting_keeps_bill_and_audit(desk: Desk) -> None:
     """Payload, result, attempts, tags and events go with the job; what was paid and done stays on record."""
     (job_id,) = desk.submit(new_job(tags=("x",)))
-    desk.finish(*desk.claim())
+    desk.finish(desk.take())
     desk.remove(job_id)
     for table in (Job, Payload, Result, Attempt, JobTag, Event):
         assert desk.all(table) == []
@@ -163,7 +163,7 @@ def test_only_ended_jobs_can_be_deleted(desk: Desk, state: State) -> None:
 def test_a_late_word_about_a_deleted_job_does_no_harm(desk: Desk) -> None:
     """The job is gone, and so is what came too late for it."""
     (job_id,) = desk.submit()
-    (claim,) = desk.claim()
+    claim = desk.take()
     desk.finish(claim)
     desk.remove(job_id)
     assert desk.finish(Held(job_id, 1)).late == [job_id]

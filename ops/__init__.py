@@ -1,0 +1,1 @@
+"""How a person runs it: console script, doctor, demo, benchmarks, docs and what CI checks."""

@@ -1,0 +1,199 @@
+"""Agents: their jobs run one at a time, in order of submission, whatever happens to the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+from sqlalchemy.exc import IntegrityError
+
+from models import agents, tenants
+from models.agents import Agent
+from models.job_rows import Job
+from models.states import Priority, State
+from models.submission import NewJob
+from tests.models.desk import Desk
+from tests.rows import TENANT, at, new_job
+
+
+def turn(**fields: Any) -> NewJob:
+    """A job of the agent ``ada``."""
+    return new_job(**{"agent": "ada", **fields})
+
+
+def ready(desk: Desk) -> list[str]:
+    """The jobs that may be claimed, in order."""
+    found = desk.all(Job, claimable=True)
+    return [job.id for job in sorted(found, key=lambda job: (job.rank, job.seq))]
+
+
+def test_turns_wait_for_the_one_before(desk: Desk) -> None:
+    """Of jobs submitted together or one by one only the first can be claimed; each end frees the next."""
+    ids = desk.submit(turn(), turn(priority=Priority.INTERACTIVE)) + desk.submit(turn())
+    for here, job_id in enumerate(ids):
+        (claim,) = desk.claim(10)
+        assert claim.job_id == job_id
+        assert desk.finish(claim).released == ids[here + 1 : here + 2]
+    assert desk.claim(10) == []
+
+
+def test_agents_do_not_wait_for_each_other(desk: Desk) -> None:
+    """Names are of a tenant: another name, and the same name of another tenant, are others."""
+    with desk.database.write() as session:
+        tenants.ensure(session, "b", desk.now)
+    ids = desk.submit(turn(), turn(agent="bob"), new_job()) + desk.submit(turn(tenant_id="b"))
+    assert sorted(claim.job_id for claim in desk.claim(10)) == sorted(ids)
+
+
+def test_a_first_turn_to_come_holds_the_others(desk: Desk) -> None:
+    """Nothing overtakes a scheduled first turn; once it has run the next may."""
+    first, second = desk.submit(turn(run_at=at(10)), turn())
+    assert desk.claim(10) == []
+    desk.now = at(10)
+    assert desk.promote() == [first]
+    (claim,) = desk.claim(10)
+    assert (claim.job_id, desk.finish(claim).released) == (first, [second])
+
+
+def test_a_later_turn_that_falls_due_waits_for_the_first(desk: Desk) -> None:
+    """A promoted job of a busy agent is queued but not claimable."""
+    first, second = desk.submit(turn(), turn(run_at=at(10)))
+    claim = desk.take()
+    desk.now = at(10)
+    assert (desk.promote(), desk.states(second)) == ([], [State.QUEUED])
+    assert (claim.job_id, desk.finish(claim).released) == (first, [second])
+
+
+def test_a_retry_holds_the_turns_behind_it(desk: Desk) -> None:
+    """While a failed attempt waits for another, the agent's next job does not start."""
+    first, second = desk.submit(turn(), turn())
+    desk.fail(desk.take())
+    assert desk.claim(10) == []
+    desk.wait(5)
+    assert desk.promote() == [first]
+    (claim,) = desk.claim(10)
+    assert (claim.job_id, desk.finish(claim, state=State.FAILED).released) == (first, [second])
+
+
+@pytest.mark.parametrize("give", [Desk.hand_back, lambda desk, _: desk.rescue()], ids=["parked", "rescued"])
+def test_a_job_given_back_stays_first(desk: Desk, give: Callable[[Desk, object], object]) -> None:
+    """Parking and rescue do not let the next turn overtake."""
+    first, _ = desk.submit(turn(), turn())
+    give(desk, desk.take())
+    assert ready(desk) == [first]
+
+
+@pytest.mark.parametrize("way", ["cancelled", "expired"])
+def test_an_end_without_a_run_frees_the_next(desk: Desk, way: str) -> None:
+    """Cancelling or expiring the first turn, or one in the middle, leaves just one that can run."""
+    ids = desk.submit(*(turn(expires_at=at(1) if n < 2 and way == "expired" else None) for n in range(4)))
+    desk.wait(1)
+    if way == "expired":
+        assert desk.expire() == [ids[2]]
+    else:
+        assert (desk.cancel(ids[1]), desk.cancel(ids[0])) == ([], [ids[2]])
+    assert ready(desk) == [ids[2]]
+
+
+def test_cancelling_a_later_turn_does_not_start_a_second(desk: Desk) -> None:
+    """While one of the agent's jobs runs, the end of another frees nothing."""
+    _, second, third = desk.submit(turn(), turn(), turn())
+    claim = desk.take()
+    assert desk.cancel(second) == []
+    assert ready(desk) == []
+    assert desk.finish(claim).released == [third]
+
+
+def test_an_asked_again_turn_goes_last(desk: Desk) -> None:
+    """The retry of an ended job is a new job behind those that wait."""
+    first, second = desk.submit(turn(), turn())
+    desk.cancel(first)
+    (again,) = desk.submit(turn(retry_of=first))
+    assert ready(desk) == [second]
+    assert desk.finish(desk.take()).released == [again]
+
+
+def test_a_bulk_waits_for_turns_before_it(desk: Desk) -> None:
+    """Published jobs of a busy agent wait; those of an idle one begin with the first."""
+    (first,) = desk.submit(turn())
+    bulk = desk.stage(turn(), turn(agent="bob"), turn(agent="bob"), new_job())
+    mine = [job.id for job in sorted(desk.all(Job, bulk_id=bulk.id), key=lambda job: job.seq)]
+    assert desk.publish(bulk) == ["pico"]
+    assert sorted(ready(desk)) == sorted([first, mine[1], mine[3]])
+    assert desk.finish(desk.take()).released == [mine[0]]
+
+
+@pytest.mark.parametrize("then", ["finish", "retry", "cancel", "expire"])
+def test_a_turn_submitted_while_a_bulk_is_stored_never_runs_beside_it(desk: Desk, then: str) -> None:
+    """A job that came before the publication goes on; the bulk's earlier rows start after it, one by one."""
+    bulk = desk.stage(turn(expires_at=at(3)), turn())
+    one, two = [job.id for job in sorted(desk.all(Job, bulk_id=bulk.id), key=lambda job: job.seq)]
+    (between,) = desk.submit(turn())
+    claim = desk.take()
+    desk.publish(bulk)
+    assert ready(desk) == []
+    if then == "finish":
+        assert desk.finish(claim).released == [one]
+    elif then == "retry":
+        desk.fail(claim, pause=1)
+        desk.wait(1)
+        assert desk.promote() == [one]
+        assert desk.finish(*desk.claim(10)).released == [two]
+        assert desk.finish(*desk.claim(10)).released == [between]
+    elif then == "cancel":
+        assert desk.cancel(one) == []
+        assert desk.finish(claim).released == [two]
+    else:
+        desk.wait(3)
+        assert desk.expire() == []
+        assert desk.finish(claim).released == [two]
+
+
+def test_a_staged_turn_that_falls_due_never_runs_beside_another(desk: Desk) -> None:
+    """A scheduled row of a bulk, though stored earlier, waits for the job that was claimed meanwhile."""
+    bulk = desk.stage(turn(run_at=at(10)))
+    (staged,) = desk.all(Job, bulk_id=bulk.id)
+    desk.submit(turn())
+    claim = desk.take()
+    desk.publish(bulk)
+    desk.now = at(10)
+    assert desk.promote() == []
+    assert desk.finish(claim).released == [staged.id]
+
+
+def test_the_database_refuses_a_second_job_that_may_run(desk: Desk) -> None:
+    """Even code that forgets the order cannot let two jobs of an agent run at once."""
+    _, second = desk.submit(turn(), turn())
+    desk.claim()
+    with pytest.raises(IntegrityError):
+        desk.do("hurry", lambda s: s.execute(update(Job).where(Job.id == second).values(claimable=True)))
+
+
+def test_an_agent_is_made_at_its_first_job(desk: Desk) -> None:
+    """The name is known from then on, and each job notes that it was used."""
+    desk.submit(turn(), turn(agent="bob"))
+    desk.wait(5)
+    desk.submit(turn())
+    with desk.database.read() as session:
+        found = agents.find(session, TENANT, "ada")
+        assert found is not None
+        assert (found.created_at, found.last_used_at) == (at(0), at(5))
+        assert agents.find(session, "other", "ada") is None
+        assert [agent.name for agent in agents.listed(session, TENANT, "", 10)] == ["ada", "bob"]
+        assert [agent.name for agent in agents.listed(session, TENANT, "ada", 10)] == ["bob"]
+
+
+def test_clients_at_once_make_one_agent_and_one_first_turn(desk: Desk) -> None:
+    """Submissions that race for a new agent all succeed, and just one of their jobs can be claimed."""
+    with ThreadPoolExecutor(4) as pool:
+        ids = [job_id for (job_id,) in pool.map(lambda _: desk.submit(turn()), range(12))]
+    assert len(desk.all(Agent)) == 1
+    order = [job.id for job in sorted(desk.all(Job), key=lambda job: job.seq)]
+    assert sorted(order) == sorted(ids)
+    for job_id in order:
+        (claim,) = desk.claim(20)
+        assert claim.job_id == job_id
+        desk.finish(claim)
