@@ -18,7 +18,7 @@ pytest_plugins = ["tests.servers", "tests.databases"]
 
 PROJECT = Path(__file__).parent.parent
 LAYERS = ("api", "workers", "models", "migrations", "config", "ops")
-ORDER = ("config", "models", "workers", "ops", "api", "conformance", "flows")
+ORDER = ("config", "models", "workers", "ops", "api", "conformance", "flows", "pico")
 SERVERS = {"postgres_server", "redis_server"}
 
 hypothesis.configuration.set_hypothesis_home_dir(PROJECT / ".cache" / "hypothesis")
@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _turn(item: pytest.Item) -> tuple[int, int]:
     folder = item.path.relative_to(PROJECT / "tests").parts[0]
-    place = ORDER.index(folder) if folder in ORDER else -1
+    place = ORDER.index(folder) if folder in ORDER else -1  # files at the top are quick
     needs_server = not SERVERS.isdisjoint(getattr(item, "fixturenames", ()))
     cost = 2 if item.get_closest_marker("slow") else 1 if needs_server else 0
     return cost, place

@@ -47,13 +47,18 @@ def sqlite_database(tmp_path: Path, migrated_file: Path) -> Iterator[Database]:
     file = tmp_path / "penstock.db"
     shutil.copyfile(migrated_file, file)
     database = Database.connect(f"sqlite:///{file}")
-    event.listen(database.engine, "connect", _without_fsync)
+    without_fsync(database)
     yield database
     database.close()
 
 
-def _without_fsync(connection: Any, _record: object) -> None:
-    connection.execute("PRAGMA synchronous=OFF")  # no power cut comes in a test
+def without_fsync(database: Database) -> None:
+    """Let a SQLite database not wait for the disk: no power cut comes in a test."""
+
+    def relax(connection: Any, _record: object) -> None:
+        connection.execute("PRAGMA synchronous=OFF")
+
+    event.listen(database.engine, "connect", relax)
 
 
 @pytest.fixture

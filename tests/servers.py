@@ -37,6 +37,9 @@ shared_buffers = 16MB
 """
 """Tests kill clients, never the server: what it writes need not survive a power cut."""
 
+NEEDS = {"postgresql": "postgres_server", "redis": "redis_server"}
+"""What parameters of fixtures mean, here and in the tests."""
+
 WATCHMAN = 'read -r _; kill -QUIT "$1" 2>/dev/null; sleep 1; kill -KILL "$1" 2>/dev/null; rm -rf "$2"'
 """Waits for the end of its standard input, which the kernel closes when the test process ends."""
 
@@ -96,6 +99,14 @@ def _private_valkey() -> Iterator[str]:
             yield f"unix://{folder / 'socket'}"
         finally:
             server.stop()
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Say which server a test needs by its parameters, so that tests without any can run first."""
+    call = getattr(item, "callspec", None)
+    parameters = call.params.values() if call else ()
+    fixtures: list[str] = getattr(item, "fixturenames", [])
+    fixtures += [NEEDS[value] for value in parameters if isinstance(value, str) and value in NEEDS]
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from config.settings import Engine as EngineSettings
 from models.requests import Message
 from workers.backends import fake_tokens
 from workers.backends.fake_tokens import EOS, VOCAB_SIZE, ByteDetokenizer
-from workers.engine.backend import End, LlmInfo, Row, StepResult, TokenOut
+from workers.engine.backend import End, LlmInfo, PromptRefused, Row, StepResult, TokenOut
 
 # Six bytes each, some of them in characters of several bytes.
 WORDS = tuple(
@@ -39,7 +39,8 @@ class FakeOptions(BaseModel):
 
     A prompt that contains ``poison`` breaks every step it is in, one that
     contains ``spoil`` is given up alone in its first decoding step, one that
-    contains ``refuse`` is not taken at all.
+    contains ``refuse`` is not taken at all. ``no_system`` makes it refuse system
+    messages, as some chat templates do.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -48,6 +49,7 @@ class FakeOptions(BaseModel):
     context_length: int = Field(4096, ge=1)
     bytes_per_token: int = Field(64, ge=1)
     endless: bool = False
+    no_system: bool = False
     reply_tokens: int | None = Field(None, ge=0)
     fail_steps: frozenset[int] = frozenset()
     fail_reset: bool = False
@@ -123,6 +125,8 @@ class FakeBackend:
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
         """A token a byte."""
+        if self.faults.no_system and any(message.role == "system" for message in messages):
+            raise PromptRefused("the LLM's chat template refuses these messages: no system role")
         return fake_tokens.encode(messages)
 
     def detokenizer(self) -> ByteDetokenizer:

@@ -40,7 +40,7 @@ class EngineThread:
         limits: Limits,
         on_outputs: Callable[[list[Output]], None],
         *,
-        on_dead: Callable[[BaseException], None] | None = None,
+        on_dead: Callable[[EngineDead], None] | None = None,
         name: str = "engine",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -60,7 +60,7 @@ class EngineThread:
         self._draining = False
         self._stopping = False
         self._backend: Future[Backend] = Future()
-        self.dead: BaseException | None = None
+        self.dead: EngineDead | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -68,7 +68,10 @@ class EngineThread:
         self._thread.start()
 
     def ready(self, timeout: float | None = None) -> LlmInfo:
-        """Wait until the LLM is loaded and return what is known of it; raises what loading raised."""
+        """Wait until the LLM is loaded and return what is known of it.
+
+        Raises :class:`EngineDead`, caused by what loading raised.
+        """
         return self._backend.result(timeout).info
 
     @property
@@ -162,7 +165,7 @@ class EngineThread:
             finally:
                 backend.close()
         except BaseException as error:  # noqa: BLE001 - the thread's end must be seen by the others
-            self._die(error)
+            self._die(error if isinstance(error, EngineDead) else _dead_of(error))
 
     def _serve(self, engine: Engine) -> None:
         commands = self._await_work(engine)
@@ -197,7 +200,7 @@ class EngineThread:
             self._stats = stats or self._stats
             self._changed.notify_all()
 
-    def _die(self, error: BaseException) -> None:
+    def _die(self, error: EngineDead) -> None:
         log.critical("The engine is dead", exc_info=error)
         with self._changed:
             self.dead = error
@@ -206,3 +209,9 @@ class EngineThread:
             self._backend.set_exception(error)
         if self._on_dead is not None:
             self._on_dead(error)
+
+
+def _dead_of(cause: BaseException) -> EngineDead:
+    dead = EngineDead(f"the engine died of {type(cause).__name__}: {cause}")
+    dead.__cause__ = cause
+    return dead
