@@ -2,7 +2,7 @@
 .NOTPARALLEL:
 .PHONY: demo test run lint typecheck format bench docs lock
 
-# `make demo CUDA=1` uses MLX's CUDA libraries, in an environment of their own.
+# `make demo CUDA=1` (run and bench too) uses MLX's CUDA libraries, in an environment of their own.
 ifdef CUDA
 VENV ?= .venv-cuda
 LOCK := requirements-cuda.txt

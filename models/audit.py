@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Index, String, Text, insert, select
+from sqlalchemy import Index, String, Text, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from models.base import Base, Serial, UtcDateTime
+from models.base import Base, Serial, UtcDateTime, rows_into
 
 SYSTEM = "system"
 """The actor of what the service does by itself."""
@@ -31,6 +31,9 @@ class Audit(Base):
     details: Mapped[str] = mapped_column(Text)
 
 
+_INSERT = rows_into(Audit)
+
+
 def row(
     tenant_id: str, actor: str, action: str, subject: str, now: datetime, **details: Any
 ) -> dict[str, Any]:
@@ -48,7 +51,7 @@ def row(
 def record(session: Session, rows: Sequence[dict[str, Any]]) -> None:
     """Store acts made by :func:`row`."""
     if rows:
-        session.execute(insert(Audit), rows)
+        session.execute(_INSERT, rows)
 
 
 def page(session: Session, tenant_id: str, before: int | None, limit: int) -> list[Audit]:

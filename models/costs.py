@@ -7,10 +7,10 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Boolean, Index, Integer, String, insert, select, text
+from sqlalchemy import Boolean, Index, Integer, String, select, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from models.base import Base, Money, Serial, UtcDateTime
+from models.base import Base, Money, Serial, UtcDateTime, rows_into
 
 
 class Cost(Base):
@@ -44,10 +44,13 @@ Index("uq_costs_job_id_fence", Cost.job_id, Cost.fence, unique=True)
 Index("ix_costs_tenant_id_created_at", Cost.tenant_id, Cost.created_at)
 
 
+_INSERT = rows_into(Cost)
+
+
 def record(session: Session, rows: Sequence[dict[str, Any]]) -> None:
     """Store cost entries (values by column name)."""
     if rows:
-        session.execute(insert(Cost), rows)
+        session.execute(_INSERT, rows)
 
 
 def billed(session: Session, job_ids: Iterable[str]) -> dict[str, Cost]:

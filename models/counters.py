@@ -10,10 +10,10 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import BigInteger, Index, SmallInteger, String, delete, func, insert, select
+from sqlalchemy import BigInteger, Index, SmallInteger, String, delete, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from models.base import Base, Serial
+from models.base import Base, Serial, rows_into
 from models.job_rows import Job
 from models.states import State
 
@@ -33,6 +33,8 @@ class Counter(Base):
     name: Mapped[str] = mapped_column(String(64))
     amount: Mapped[int] = mapped_column(BigInteger)
 
+
+_INSERT = rows_into(Counter)
 
 Index("ix_counters_key", Counter.name, Counter.llm, Counter.priority, Counter.tenant_id, Counter.amount)
 
@@ -61,7 +63,7 @@ class Deltas:
         names = ("tenant_id", "llm", "priority", "name")
         rows = [dict(zip(names, key, strict=True), amount=n) for key, n in self._amounts.items() if n]
         if rows:
-            session.execute(insert(Counter), rows)
+            session.execute(_INSERT, rows)
         self._amounts.clear()
         return len(rows)
 

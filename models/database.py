@@ -70,7 +70,7 @@ def make_engine(url: str, *, pool_size: int = 16, busy_timeout_ms: int = 10_000)
 
     Raises:
         sqlalchemy.exc.ArgumentError: the URL cannot be read.
-        ValueError: the database is neither SQLite nor PostgreSQL.
+        ValueError: the database is neither a SQLite file nor PostgreSQL.
     """
     parsed = make_url(url)
     backend = parsed.get_backend_name()
@@ -79,6 +79,8 @@ def make_engine(url: str, *, pool_size: int = 16, busy_timeout_ms: int = 10_000)
         return create_engine(parsed, pool_size=pool_size, max_overflow=4, pool_pre_ping=True)
     if backend != "sqlite":
         raise ValueError(f"database.url: {backend} is not supported; use sqlite or postgresql")
+    if parsed.database in (None, "", ":memory:"):
+        raise ValueError("database.url: SQLite needs a file; each thread would have a memory of its own")
     engine = create_engine(
         parsed,
         pool_size=pool_size,

@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import ForeignKey, Index, String, Text, delete, func, insert, select
+from sqlalchemy import ForeignKey, Index, String, Text, delete, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from models.base import Base, Serial, UtcDateTime
+from models.base import Base, Serial, UtcDateTime, rows_into
 
 
 class Event(Base):
@@ -27,6 +27,9 @@ class Event(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
+_INSERT = rows_into(Event)
+
+
 def row(tenant_id: str, job_id: str, kind: str, data: dict[str, Any], now: datetime) -> dict[str, Any]:
     """The values of one event."""
     return {
@@ -41,7 +44,7 @@ def row(tenant_id: str, job_id: str, kind: str, data: dict[str, Any], now: datet
 def record(session: Session, rows: Sequence[dict[str, Any]]) -> None:
     """Store events made by :func:`row`."""
     if rows:
-        session.execute(insert(Event), rows)
+        session.execute(_INSERT, rows)
 
 
 def after(session: Session, job_id: str, event_id: int, limit: int = 1000) -> list[Event]:

@@ -220,15 +220,6 @@ def any_due(session: Session, now: datetime) -> bool:
     return session.scalar(scheduled) is not None or session.scalar(expired) is not None
 
 
-def by_llm(session: Session, job_ids: Sequence[str]) -> dict[str, list[str]]:
-    """Ids by the LLM of their jobs, for hints."""
-    found: dict[str, list[str]] = {}
-    if job_ids:
-        for llm, job_id in session.execute(select(Job.llm, Job.id).where(Job.id.in_(job_ids))):
-            found.setdefault(llm, []).append(job_id)
-    return found
-
-
 def remove(session: Session, job: Job, actor: str, now: datetime) -> None:
     """Delete an ended job with payload, result, attempts and events; bill and audit trail stay.
 

@@ -18,9 +18,9 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     String,
+    bindparam,
     delete,
     func,
-    insert,
     or_,
     select,
     update,
@@ -28,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from models.base import Base, Serial
+from models.base import Base, Serial, rows_into
 from models.changes import Changes
 from models.clock import DatabaseMs
 from models.database import Database
@@ -71,10 +71,18 @@ class Delivery:
     count: int
 
 
+_PUT = rows_into(BrokerMessage).values(
+    queue=bindparam("queue"),
+    body=bindparam("body"),
+    available_at=DatabaseMs() + bindparam("delay_ms", type_=BigInteger),
+    deliveries=0,
+)
+"""Built once, for every submission sends a hint."""
+
+
 def put(session: Session, queue: str, body: bytes, *, delay_ms: int = 0) -> None:
     """Add a message within the caller's transaction; it exists when that is committed."""
-    due = DatabaseMs() + delay_ms
-    session.execute(insert(BrokerMessage).values(queue=queue, body=body, available_at=due, deliveries=0))
+    session.execute(_PUT, {"queue": queue, "body": body, "delay_ms": delay_ms})
 
 
 def claim(session: Session, queue: str, owner: str, limit: int, lease_ms: int) -> list[Delivery]:

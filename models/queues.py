@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
 from models import counters
@@ -73,6 +73,17 @@ def _oldest(session: Session, tenant_id: str, llm: str, priority: int) -> dateti
     return session.scalar(query.order_by(Job.seq).limit(1))
 
 
+_JOBS = Job.__table__.c
+_AHEAD_OF_NEW = select(func.count()).select_from(
+    select(_JOBS.id)
+    .where(_JOBS.llm == bindparam("queue"), _JOBS.claimable)
+    .where(_JOBS.rank <= bindparam("own_rank"), _JOBS.id != bindparam("own_id"))
+    .limit(bindparam("at_most"))
+    .subquery()
+)
+"""Built once, for every submission asks it."""
+
+
 def place_of_new(session: Session, job: Job, at_most: int = 1000) -> int | None:
     """The place of a job that was just stored; None if it cannot be claimed or is further behind.
 
@@ -80,7 +91,6 @@ def place_of_new(session: Session, job: Job, at_most: int = 1000) -> int | None:
     """
     if not job.claimable:
         return None
-    ahead = select(Job.id).where(Job.llm == job.llm, Job.claimable, Job.rank <= job.rank, Job.id != job.id)
-    some = ahead.limit(at_most).subquery()
-    count = int(session.scalar(select(func.count()).select_from(some)) or 0)
+    values = {"queue": job.llm, "own_rank": job.rank, "own_id": job.id, "at_most": at_most}
+    count = int(session.scalar(_AHEAD_OF_NEW, values) or 0)
     return count + 1 if count < at_most else None

@@ -7,14 +7,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models import agents, audit, tenants
+from models.base import rows_into
 from models.counters import Deltas
 from models.ids import new_id
 from models.job_rows import Job, JobTag, Payload
 from models.states import Priority, State
+
+
+_INSERT_JOB, _INSERT_PAYLOAD, _INSERT_TAG = map(rows_into, (Job, Payload, JobTag))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +53,20 @@ def submit(
     """Store jobs of one tenant and one LLM with payloads, tags, counters and audit rows.
 
     Staged jobs (of a bulk) are neither counted nor claimable until
-    :func:`models.bulks.publish`. Returned jobs are detached, ``seq`` unset.
+    :func:`models.bulks.publish`. They are not returned; others are, detached,
+    ``seq`` unset.
     """
     tenant_id, llm = new[0].tenant_id, new[0].llm
     shares = tenants.take_shares(session, tenant_id, llm, [job.estimated_tokens for job in new])
     rows = [_row(job, share, offsets, now, staged) for job, share in zip(new, shares, strict=True)]
     if not staged:
         _order_agents(session, rows, now)
-    session.execute(insert(Job), rows)
+    session.execute(_INSERT_JOB, rows)
     payloads = [
         {"job_id": row["id"], "tenant_id": tenant_id, "request": job.request}
         for row, job in zip(rows, new, strict=True)
     ]
-    session.execute(insert(Payload), payloads)
+    session.execute(_INSERT_PAYLOAD, payloads)
     _tag(session, rows)
     if not staged:
         deltas = Deltas()
@@ -70,7 +75,12 @@ def submit(
         deltas.write(session)
         acts = [audit.row(tenant_id, actor, "job.submit", row["id"], now) for row in rows]
         audit.record(session, acts)
-    return [Job(**row) for row in rows]
+    return [] if staged else [_job(row) for row in rows]
+
+
+def _job(row: dict[str, Any]) -> Job:
+    values = dict(row)
+    return Job(extra=values.pop("metadata"), **values)
 
 
 def again(session: Session, job: Job) -> NewJob:
@@ -118,7 +128,7 @@ def _row(
         "fence": 0,
         "version": 1,
         "cancel_requested": False,
-        "extra": dict(job.metadata),
+        "metadata": dict(job.metadata),
         "tags": list(job.tags),
     }
 
@@ -148,4 +158,4 @@ def _tag(session: Session, rows: list[dict[str, Any]]) -> None:
         for job_id, seq, tenant_id in found
         for tag in dict.fromkeys(tagged[job_id])
     ]
-    session.execute(insert(JobTag), values)
+    session.execute(_INSERT_TAG, values)

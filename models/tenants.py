@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import accumulate
+from typing import cast
 
-from sqlalchemy import BigInteger, Integer, String, case, select
+from sqlalchemy import BigInteger, Executable, Integer, String, Table, bindparam, case, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.base import Base, UtcDateTime, upsert
@@ -44,6 +46,25 @@ class Queue(Base):
     virtual: Mapped[int] = mapped_column(BigInteger, default=0)
 
 
+def _take(insert: type[sqlite.Insert] | type[postgresql.Insert]) -> Executable:
+    """Built once: a submission spends less time on its statements so."""
+    shares = cast(Table, FairShare.__table__)
+    virtual, whole = bindparam("virtual", type_=BigInteger), bindparam("whole", type_=BigInteger)
+    behind = case((shares.c.reach > virtual, shares.c.reach), else_=virtual)
+    return (
+        insert(shares)
+        .on_conflict_do_update(index_elements=["tenant_id", "llm"], set_={"reach": behind + whole})
+        .returning(shares.c.reach)
+    )
+
+
+_TAKE = {"sqlite": _take(sqlite.Insert), "postgresql": _take(postgresql.Insert)}
+_STANDING = select(
+    select(Tenant.__table__.c.weight).where(Tenant.__table__.c.id == bindparam("tenant")).scalar_subquery(),
+    select(Queue.__table__.c.virtual).where(Queue.__table__.c.llm == bindparam("queue")).scalar_subquery(),
+)
+
+
 def ensure(session: Session, tenant_id: str, now: datetime) -> None:
     """Make a tenant if it is not there."""
     values = {"id": tenant_id, "name": tenant_id, "weight": 1, "created_at": now}
@@ -56,17 +77,18 @@ def take_shares(session: Session, tenant_id: str, llm: str, costs: Sequence[int]
     The formula is start-time fair queueing: start = max(virtual clock, own
     reach), reach = start + cost / weight; the next job starts at that reach.
     """
-    weight = session.scalar(select(Tenant.weight).where(Tenant.id == tenant_id)) or 1
-    virtual = session.scalar(select(Queue.virtual).where(Queue.llm == llm)) or 0
+    weight, virtual = session.execute(_STANDING, {"tenant": tenant_id, "queue": llm}).one()
+    weight, virtual = weight or 1, virtual or 0
     starts = list(accumulate((max(1, cost // weight) for cost in costs), initial=0))
     whole = starts.pop()
-    behind = case((FairShare.reach > virtual, FairShare.reach), else_=virtual)
-    reach = session.scalar(
-        upsert(session, FairShare)
-        .values(tenant_id=tenant_id, llm=llm, reach=virtual + whole)
-        .on_conflict_do_update(index_elements=["tenant_id", "llm"], set_={"reach": behind + whole})
-        .returning(FairShare.reach)
-    )
+    values = {
+        "tenant_id": tenant_id,
+        "llm": llm,
+        "reach": virtual + whole,
+        "virtual": virtual,
+        "whole": whole,
+    }
+    reach = session.scalar(_TAKE[session.get_bind().dialect.name], values)
     return [int(reach or whole) - whole + start for start in starts]
 
 

@@ -31,11 +31,13 @@ class Desk:
     """What may be done to jobs, at the time ``now``.
 
     ``moves`` lists each change of state: the function called, the job, before and after.
+    A desk that is not ``careful`` is quicker, notes nothing and leaves the check to others.
     """
 
     def __init__(self, database: Database) -> None:
         self.database = database
         self.now = rows.START
+        self.careful = True
         self.moves: list[tuple[str, str, State, State]] = []
         with database.write() as session:
             tenants.ensure(session, rows.TENANT, self.now)
@@ -46,6 +48,9 @@ class Desk:
 
     def do(self, name: str, change: Callable[[Session], Outcome]) -> Outcome:
         """Run one change in a transaction of its own, note what it moved, and check the books."""
+        if not self.careful:
+            with self.database.write() as session:
+                return change(session)
         with self.database.write() as session:
             before = _states(session)
             outcome = change(session)

@@ -110,16 +110,19 @@ class SqlConsumer(Consumer):
         with self._guard:
             done, held = self._done.copy(), list(self._held)
         now, lease_ms = time.monotonic(), int(self._lease * 1000)
+        taken: list[messages.Delivery] = []
         with self._database.write() as session:
-            messages.acknowledge(session, self.owner, done)
-            if now >= self._renew_at:
+            if done:
+                messages.acknowledge(session, self.owner, done)
+            if held and now >= self._renew_at:
                 messages.renew(session, self.owner, held, lease_ms)
-                self._renew_at = now + self._lease / 3
-            taken = messages.claim(session, self.queue_name, self.owner, wanted, lease_ms) if wanted else []
+            if wanted:
+                taken = messages.claim(session, self.queue_name, self.owner, wanted, lease_ms)
+        if now >= self._renew_at:
+            self._renew_at = now + self._lease / 3
         with self._guard:
             del self._done[: len(done)]
             self._held.update(delivery.id for delivery in taken)
-        self._flush_at = now + self._poll
         if len(taken) < wanted:  # drained: let hints gather, so that a busy sender causes few claims
             self._quiet_until = now + self._poll / 2
         for delivery in taken:

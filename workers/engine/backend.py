@@ -23,8 +23,8 @@ TokenOut = tuple[int, int, End | None]
 class LlmInfo:
     """What is known of a loaded LLM; the worker publishes it for the API.
 
-    ``bytes_per_token`` and ``bytes_per_row`` size the cache of one row; a
-    row's cache grows ``growth`` tokens at a time. ``tokenizer_path`` is a
+    ``bytes_per_token`` and ``bytes_per_row`` size the cache of one row, which
+    is less than ``growth`` tokens larger than what it holds. ``tokenizer_path`` is a
     directory that :class:`models.prompts.PromptCounter` can read, or empty.
     """
 

@@ -37,9 +37,8 @@ class Gate:
         self.limits = limits
 
     def area(self, rows: int, longest: int) -> int:
-        """Bytes of a rectangle of ``rows`` rows, the longest of ``longest`` tokens."""
-        growth = self._info.growth
-        grown = -(-longest // growth) * growth
+        """Bytes that a rectangle of ``rows`` rows, the longest of ``longest`` tokens, takes at most."""
+        grown = longest + self._info.growth - 1
         return rows * (grown * self._info.bytes_per_token + self._info.bytes_per_row)
 
     def refuses(self, admission: Admission) -> tuple[str, str] | None:

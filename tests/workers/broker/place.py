@@ -16,6 +16,10 @@ from workers.broker import Broker, Worker, make_broker, make_worker, register_dr
 from workers.broker.hints import QUEUE
 
 LEASE_SECONDS = 0.5
+"""For tests that wait for a lease to run out."""
+
+PATIENCE_SECONDS = 20
+"""How long to wait for what must happen, on a machine that does much else."""
 
 
 @dataclass
@@ -57,14 +61,14 @@ class Place:
         self._stack.close()
 
     def lease_for(self, seconds: float) -> None:
-        """Give the brokers made from now on other leases."""
+        """Give the brokers made from now on such leases."""
         broker = self.settings.broker.model_copy(update={"lease_seconds": seconds})
         self.settings = self.settings.model_copy(update={"broker": broker})
 
 
 def settings_of(broker: BrokerSettings) -> Settings:
-    """Settings with a broker whose leases are short enough to wait for."""
-    return Settings(broker=broker.model_copy(update={"lease_seconds": LEASE_SECONDS, "poll_ms": 20}))
+    """Settings with a broker that polls often and leases for longer than any test takes."""
+    return Settings(broker=broker.model_copy(update={"lease_seconds": 300, "poll_ms": 20}))
 
 
 def hint(broker: Broker, *ids: str) -> Message[None]:
@@ -72,7 +76,7 @@ def hint(broker: Broker, *ids: str) -> Message[None]:
     return broker.get_actor("drain").message("pico", list(ids))
 
 
-def receive(consumer: Consumer, count: int, seconds: float = 3) -> list[MessageProxy]:
+def receive(consumer: Consumer, count: int, seconds: float = PATIENCE_SECONDS) -> list[MessageProxy]:
     """Messages until there are ``count`` or the time is over."""
     found: list[MessageProxy] = []
     deadline = time.monotonic() + seconds
@@ -87,7 +91,7 @@ def ids_of(messages: list[MessageProxy]) -> list[str]:
     return [message.args[1][0] for message in messages]
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 5) -> bool:
+def wait_until(true: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> bool:
     """Whether something became true in time."""
     deadline = time.monotonic() + seconds
     while not true():

@@ -62,7 +62,8 @@ def test_a_silent_redis_holds_senders_up_once(
     database: Database, silent: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After waiting in vain for an answer, the next hints are given up at once, for a while."""
-    monkeypatch.setattr(redis_module, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(redis_module, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(redis_module, "QUIET_SECONDS", 60.0)
     settings = redis_at(silent)
     waits = []
     with closing(make_broker(Settings(broker=settings), database)) as broker:
@@ -71,8 +72,8 @@ def test_a_silent_redis_holds_senders_up_once(
             with database.write() as session:
                 wake(broker, session, "pico", ["job_1"])
             waits.append(time.monotonic() - start)
-    assert 0.3 <= waits[0] < 3
-    assert max(waits[1:]) < 0.3
+    assert waits[0] >= 1.0
+    assert max(waits[1:]) < 1.0
 
 
 def test_sending_is_tried_again_after_the_quiet_time(
@@ -83,12 +84,11 @@ def test_sending_is_tried_again_after_the_quiet_time(
     place = Place(settings_of(settings), "sqlite://")
     broker = place.broker(database)
     assert isinstance(broker, redis_module.PromptRedisBroker)
-    broker._quiet_until = time.monotonic() + 0.1
     failed, sent = outcome("failed"), outcome("sent")
-    for _ in range(2):
+    for quiet in (60, 0):
+        broker._quiet_until = time.monotonic() + quiet
         with database.write() as session:
             wake(broker, session, "pico", ["job_1"])
-        time.sleep(0.15)
     assert (outcome("failed"), outcome("sent")) == (failed + 1, sent + 1)
     place.close()
 

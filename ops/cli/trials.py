@@ -1,0 +1,88 @@
+"""``penstock demo`` and ``penstock bench``: the service shows what it can do."""
+
+from __future__ import annotations
+
+from json import dumps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ops.cli.invocation import Invocation, serving
+from ops.cli.options import DataDir, Json, LlmPath
+from ops.complaint import CONFIGURATION_ERROR, Complaint
+from ops.show import document, say, styled, table
+
+if TYPE_CHECKING:
+    from ops.bench import Figure
+
+Keep = Annotated[bool, typer.Option("--keep", help="Keep the data directory.")]
+Jobs = Annotated[int, typer.Option("--jobs", min=100, help="How many real lines to submit.")]
+
+Sections = Annotated[
+    list[str] | None, typer.Argument(help="throughput, pickup, submit; all of them if none is named.")
+]
+Quick = Annotated[bool, typer.Option("--quick", help="A smoke run of a minute; its figures mean nothing.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Write all measurements as JSON to this file.")]
+
+
+def demo(
+    ctx: typer.Context,
+    llm: LlmPath = None,
+    jobs: Jobs = 120,
+    keep: Keep = False,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Start a service in a temporary folder, submit real lines, wait, judge, stop."""
+    call = Invocation.of(ctx, data_dir, json)
+    from ops.demo import run, tables
+
+    outcome = run(jobs, serving(llm), say, folder=call.data_dir, keep=keep)
+    if call.json:
+        document(tables.as_document(outcome))
+    else:
+        tables.show(outcome)
+    if keep or call.data_dir is not None:
+        say(f"Kept in {outcome.folder}")
+    for reason in outcome.reasons:
+        say(f"FAILED: {reason}")
+    raise typer.Exit(1 if outcome.reasons else 0)
+
+
+def bench(
+    ctx: typer.Context,
+    sections: Sections = None,
+    quick: Quick = False,
+    out: Out = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Measure throughput, pick-up and submissions against their targets."""
+    call = Invocation.of(ctx, data_dir, json)
+    from ops.bench import SECTIONS, Effort, as_document, machine, run
+
+    chosen = sections or list(SECTIONS)
+    if unknown := [name for name in chosen if name not in SECTIONS]:
+        known = ", ".join(SECTIONS)
+        raise Complaint(f"There is no section {unknown[0]}: choose among {known}.", CONFIGURATION_ERROR)
+    effort = Effort.quick() if quick else Effort()
+    facts = machine()
+    say(f"{facts['system']}, {facts['device']}, {facts['cores']} cores. {facts['note']}")
+    figures = list(run(chosen, effort, say))
+    found = as_document(figures, effort, facts)
+    if out is not None:
+        out.write_text(dumps(found, indent=2, default=str) + "\n", encoding="utf-8")
+    if call.json:
+        document(found)
+    else:
+        table(None, ("figure", ">value", ">target", ""), [_row(figure) for figure in figures])
+        if quick:
+            print("\nA quick run: it shows that the benchmarks work, its figures mean nothing.")
+
+
+def _row(figure: Figure) -> tuple[object, ...]:
+    verdict = styled("met", "green") if figure.met else styled("missed", "red")
+    value = f"{figure.value:.3g}" if figure.value < 1000 else f"{figure.value:.0f}"
+    target = f"{figure.bound} {figure.target:g}"
+    return figure.name, f"{value} {figure.unit}".strip(), f"{target} {figure.unit}".strip(), verdict

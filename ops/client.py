@@ -1,0 +1,214 @@
+"""A small client of the service's HTTP interface, for the console script, the demo and the benchmarks."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self, cast
+from urllib.parse import quote, urlsplit
+
+import httpx2
+
+from ops.addresses import is_loopback
+from ops.wire import ENDED, Bulk, Event, Job, Refused, Unreachable
+
+WAIT_SECONDS = 30.0
+"""How long one request waits for a change before the next one asks again."""
+
+PATIENCE_SECONDS = 20.0
+"""How long a wait goes on when the service does not answer: it may be restarting."""
+
+PAUSE_SECONDS = 0.2
+NOTHING_MORE, UNAVAILABLE = 204, 503
+
+
+class StreamOver(Exception):  # noqa: N818 - it is how a stream ends well
+    """The job has ended, and all its events have been seen."""
+
+
+class Client:
+    """One service and one key; closes its connections at the end of a ``with`` block."""
+
+    def __init__(self, url: str, key: str, *, transport: httpx2.BaseTransport | None = None) -> None:
+        self.url = url.rstrip("/")
+        # A proxy is for other machines: it would not know what our own loopback address means.
+        local = is_loopback(urlsplit(self.url).hostname or "")
+        self._http = httpx2.Client(
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=httpx2.Timeout(30.0, read=WAIT_SECONDS + 30.0),
+            transport=transport,
+            trust_env=not local,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def submit(self, body: Mapping[str, Any], idempotency_key: str | None = None) -> Job:
+        """Store one job; it is safe to repeat under the same ``idempotency_key``."""
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        return cast(Job, self._json("POST", "/v1/jobs", json=dict(body), headers=headers))
+
+    def bulk(self, bodies: Iterable[Mapping[str, Any]]) -> Bulk:
+        """Store many jobs at once, all or none."""
+        lines = "\n".join(json.dumps(dict(body), ensure_ascii=False) for body in bodies)
+        return self.bulk_lines(lines.encode())
+
+    def bulk_lines(self, lines: bytes) -> Bulk:
+        """Store the jobs of a JSONL text as it is."""
+        headers = {"Content-Type": "application/jsonl"}
+        return cast(Bulk, self._json("POST", "/v1/bulk", content=lines, headers=headers))
+
+    def job(self, job_id: str, wait: float | None = None) -> Job:
+        """One job; with ``wait`` the answer comes when it has ended, or after so many seconds."""
+        return cast(Job, self._json("GET", f"/v1/jobs/{quote(job_id)}", params=_given(wait=wait)))
+
+    def bulk_state(self, bulk_id: str, wait: float | None = None) -> Bulk:
+        """One bulk; ``wait`` as for a job."""
+        return cast(Bulk, self._json("GET", f"/v1/bulk/{quote(bulk_id)}", params=_given(wait=wait)))
+
+    def wait(
+        self, job_id: str, seconds: float | None = None, seen: Callable[[Job], None] | None = None
+    ) -> Job:
+        """The job once it has ended, or as it is after ``seconds``; ``seen`` is told each look.
+
+        Raises:
+            Unreachable: the service was gone for longer than a restart takes.
+        """
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while True:
+            left = WAIT_SECONDS if deadline is None else min(WAIT_SECONDS, deadline - time.monotonic())
+            job = self._patiently(job_id, max(0.0, left))
+            if seen is not None:
+                seen(job)
+            if job["state"] in ENDED or (deadline is not None and time.monotonic() >= deadline):
+                return job
+
+    def _patiently(self, job_id: str, wait: float) -> Job:
+        since = time.monotonic()
+        while True:
+            try:
+                return self.job(job_id, wait=wait)
+            except (Unreachable, Refused) as error:
+                _bear(error, since, PATIENCE_SECONDS + wait)
+
+    def jobs(self, limit: int | None = None, **filters: Any) -> Iterator[Job]:
+        """Jobs that pass the filters, newest first, over as many pages as it takes."""
+        left, cursor = limit, None
+        while left is None or left > 0:
+            size = 200 if left is None else min(200, left)
+            page = self._json("GET", "/v1/jobs", params=_given(cursor=cursor, limit=size, **filters))
+            yield from cast(list[Job], page["data"])
+            cursor = page.get("next_cursor")
+            left = None if left is None else left - len(page["data"])
+            if not cursor:
+                return
+
+    def cancel(self, job_id: str) -> Job:
+        """Ask for a job to stop."""
+        return cast(Job, self._json("POST", f"/v1/jobs/{quote(job_id)}/cancel"))
+
+    def cancel_bulk(self, bulk_id: str) -> Bulk:
+        """Ask for all jobs of a bulk to stop."""
+        return cast(Bulk, self._json("POST", f"/v1/bulk/{quote(bulk_id)}/cancel"))
+
+    def retry(self, job_id: str) -> Job:
+        """A new job that asks what an ended one asked."""
+        return cast(Job, self._json("POST", f"/v1/jobs/{quote(job_id)}/retry"))
+
+    def delete(self, job_id: str) -> None:
+        """Delete an ended job."""
+        self._call("DELETE", f"/v1/jobs/{quote(job_id)}")
+
+    def events(self, job_id: str, after: str | None = None) -> Iterator[Event]:
+        """A job's events as they come, until it has ended; goes on where a broken stream stopped."""
+        since = time.monotonic()
+        while True:
+            try:
+                for event in self._stream(job_id, after):
+                    after, since = event.id or after, time.monotonic()
+                    yield event
+                    if event.type == "state" and event.data.get("state") in ENDED:
+                        return
+            except (Unreachable, Refused) as error:
+                _bear(error, since, PATIENCE_SECONDS)
+            except StreamOver:
+                return
+
+    def _stream(self, job_id: str, after: str | None) -> Iterator[Event]:
+        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": after} if after else {})
+        try:
+            with self._http.stream("GET", f"/v1/jobs/{quote(job_id)}/events", headers=headers) as answer:
+                if answer.is_error:
+                    answer.read()
+                    raise Refused(answer)
+                if answer.status_code == NOTHING_MORE:
+                    raise StreamOver
+                yield from events_of(answer.iter_lines())
+        except httpx2.TransportError as error:
+            raise Unreachable(self.url, error) from error
+
+    def metrics(self) -> str:
+        """All metrics in Prometheus's text format."""
+        return self._call("GET", "/metrics").text
+
+    def is_ready(self) -> bool:
+        """Whether the service says that it can do work."""
+        try:
+            return self._http.get("/health/ready", timeout=2).status_code == 200
+        except httpx2.TransportError:
+            return False
+
+    def _json(self, method: str, path: str, **options: Any) -> Any:
+        return self._call(method, path, **options).json()
+
+    def _call(self, method: str, path: str, **options: Any) -> httpx2.Response:
+        try:
+            answer = self._http.request(method, path, **options)
+        except httpx2.TransportError as error:
+            raise Unreachable(self.url, error) from error
+        if answer.is_error:
+            raise Refused(answer)
+        return answer
+
+
+def _bear(error: Unreachable | Refused, since: float, seconds: float) -> None:
+    """Pause before another try, where one may help: the service restarts, or its database is busy."""
+    passing = isinstance(error, Unreachable) or error.status == UNAVAILABLE
+    if not passing or time.monotonic() - since > seconds:
+        raise error
+    time.sleep(PAUSE_SECONDS)
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    """Those of the parameters that have a value."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def events_of(lines: Iterable[str]) -> Iterator[Event]:
+    """Server-sent events (the HTML standard's event stream format) out of their lines."""
+    fields: dict[str, str] = {}
+    for line in lines:
+        if line:
+            name, _, value = line.partition(":")
+            value = value.removeprefix(" ")
+            fields[name] = f"{fields[name]}\n{value}" if name == "data" and "data" in fields else value
+        elif "data" in fields:
+            yield Event(fields.get("id", ""), fields.get("event", "message"), json.loads(fields["data"]))
+            fields = {}
+        else:
+            fields = {}

@@ -1,0 +1,127 @@
+"""What must be there before the children start: folder, lock, schema, first key."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ops.complaint import Complaint
+from ops.show import say
+
+if TYPE_CHECKING:
+    from models.database import Database
+
+KEEP_BACKUPS = 5
+
+
+def make_folder(folder: Path) -> None:
+    """Make the data directory and the folders in it, readable by nobody else.
+
+    Raises:
+        Complaint: the place cannot be written.
+    """
+    os.umask(0o077)  # for all that we and our children make: rows, keys and logs are private
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for part in ("logs", "metrics", "backups"):
+            (folder / part).mkdir(exist_ok=True)
+    except OSError as error:
+        raise Complaint(f"The data directory {folder} cannot be made: {error.strerror}.") from error
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the data directory for one `up` alone; the lock goes with the process, however it ends.
+
+    Raises:
+        Complaint: another one holds it.
+    """
+    with (folder / "lock").open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise Complaint(
+                f"Another `penstock up` (process {holder}) runs on {folder}: stop it, "
+                "or choose another folder with --data-dir."
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def migrate(database: Database, folder: Path) -> str | None:
+    """Bring the schema up to this program's, after a copy of an SQLite file; returns the old revision.
+
+    Raises:
+        Complaint: the schema is newer than this program.
+    """
+    import migrations
+
+    before = migrations.current(database)
+    if migrations.is_current(database):
+        return before
+    try:
+        migrations.check(database)
+    except migrations.SchemaError as error:
+        if before is not None and "newer version" in str(error):
+            raise Complaint(str(error)) from error
+    if before is not None and database.dialect == "sqlite":
+        say(f"Backed the database up to {back_up(Path(database.engine.url.database or ''), folder, before)}")
+    say(f"Migrating the database from {before or 'nothing'} to {migrations.head()}")
+    migrations.upgrade(database)
+    return before
+
+
+def back_up(file: Path, folder: Path, revision: str) -> Path:
+    """Copy a live SQLite file into ``folder``/backups and keep the last five copies."""
+    backups = folder / "backups"
+    backups.mkdir(exist_ok=True)
+    made = backups / f"penstock-{revision}-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.db"
+    with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(made)) as copy:
+        source.backup(copy)
+    made.chmod(0o600)
+    copies = sorted(backups.glob("penstock-*.db"), key=lambda path: path.stat().st_mtime_ns)
+    for old in copies[:-KEEP_BACKUPS]:
+        old.unlink()
+    return made
+
+
+def first_key(database: Database, file: Path) -> bool:
+    """Make the first key and leave its text in ``file``; says whether one was made.
+
+    The file is there before the row is committed: a crash between the two
+    leaves a text without a key, and the next start makes both anew.
+    """
+    from models import keys, tenants
+    from models.base import utcnow
+
+    with database.write() as session:
+        if keys.any_exist(session):
+            if not file.exists():
+                say(f"There are keys, but not in {file}: `penstock key create` makes another.")
+            return False
+        now = utcnow()
+        tenants.ensure(session, tenants.DEFAULT_TENANT, now)
+        write_private(file, keys.create(session, tenants.DEFAULT_TENANT, "first", now) + "\n")
+    return True
+
+
+def write_private(file: Path, text: str) -> None:
+    """Replace a file at once and durably, readable by its owner alone."""
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    draft.replace(file)

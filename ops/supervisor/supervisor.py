@@ -1,0 +1,180 @@
+"""Keeps some children running: starts, restarts with back-off, gives up loudly, stops in order."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+from ops.complaint import CONFIGURATION_ERROR
+from ops.show import say
+from ops.supervisor.child import Child
+
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How patient the supervisor is with a child that dies: seconds, and deaths within some of them."""
+
+    first_pause: float = 0.5
+    longest_pause: float = 10.0
+    deaths: int = 5
+    within_seconds: float = 60.0
+
+    def pause(self, deaths: int) -> float:
+        """How long to wait before the next start, after so many recent deaths."""
+        return min(self.longest_pause, self.first_pause * 2.0 ** (deaths - 1))
+
+
+class GaveUpError(Exception):
+    """A child dies again and again, or cannot run as it is configured."""
+
+
+class Supervisor:
+    """Runs children in the order in which they are to be stopped."""
+
+    def __init__(
+        self,
+        children: Sequence[Child],
+        policy: Policy | None = None,
+        on_death: Callable[[int], None] | None = None,
+        poll_seconds: float = 0.1,
+    ) -> None:
+        self._children = children
+        self._policy = policy or Policy()
+        self._on_death = on_death or (lambda _pid: None)
+        self._poll_seconds = poll_seconds
+        self._deaths: dict[str, deque[float]] = {child.program.name: deque() for child in children}
+        self._due: dict[str, float] = {}
+        self._signals = 0
+        self._bell = threading.Event()
+
+    def run(self, is_ready: Callable[[], bool], on_ready: Callable[[], None]) -> int:
+        """Run until a signal comes; returns the exit status.
+
+        ``is_ready`` is asked until it says yes once, then ``on_ready`` is
+        called. 0 is a clean stop, 1 anything else.
+        """
+        with self._listening():
+            try:
+                self._watch(is_ready, on_ready)
+            except GaveUpError as error:
+                say(f"Giving up: {error}")
+                self._stop()
+                return 1
+            return 0 if self._stop() else 1
+
+    def stop_soon(self) -> None:
+        """Ask for a stop, as a first signal does; a second call is like a second signal."""
+        self._signals += 1
+        self._bell.set()
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        def heard(_number: int, _frame: FrameType | None) -> None:
+            self.stop_soon()
+
+        before = {number: signal.signal(number, heard) for number in STOPPING}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            self._kill_all()  # nothing outlives us, whatever went wrong
+
+    def _watch(self, is_ready: Callable[[], bool], on_ready: Callable[[], None]) -> None:
+        for child in self._children:
+            child.start()
+        ready = False
+        while not self._signals:
+            self._revive()
+            if not ready and is_ready():
+                ready = True
+                on_ready()
+            self._bell.wait(self._poll_seconds)
+
+    def _revive(self) -> None:
+        """Note who died, and start again whose pause is over."""
+        now = time.monotonic()
+        for child in self._children:
+            name, status = child.program.name, child.ended()
+            if status is not None and name not in self._due:
+                self._due[name] = now + self._bury(child, status, now)
+            elif status is not None and now >= self._due[name]:
+                del self._due[name]
+                child.start()
+
+    def _bury(self, child: Child, status: int, now: float) -> float:
+        """Count a death; returns the pause before the next start.
+
+        Raises:
+            GaveUpError: there were too many, or another start cannot help.
+        """
+        name = child.program.name
+        if child.pid is not None:
+            self._on_death(child.pid)
+        if status == CONFIGURATION_ERROR:
+            raise GaveUpError(f"{name} cannot run as it is configured; its reason is in {child.log}")
+        deaths = self._deaths[name]
+        deaths.append(now)
+        while deaths[0] < now - self._policy.within_seconds:
+            deaths.popleft()
+        if len(deaths) >= self._policy.deaths:
+            raise GaveUpError(
+                f"{name} died {len(deaths)} times within {self._policy.within_seconds:g} seconds "
+                f"(last: {_reason(status)}); its last words are in {child.log}"
+            )
+        pause = self._policy.pause(len(deaths))
+        say(f"{name} died ({_reason(status)}); starting it again in {pause:g} s")
+        return pause
+
+    def _stop(self) -> bool:
+        """Stop the children one after the other; says whether all went by themselves and well."""
+        clean = True
+        for child in self._children:
+            if not child.lives:
+                continue
+            child.terminate()
+            clean = self._await_end(child) and clean
+            if self._signals > 1:
+                say("Second signal: ending everything at once")
+                self._kill_all()
+                return False
+        return clean
+
+    def _await_end(self, child: Child) -> bool:
+        name, grace = child.program.name, child.program.grace_seconds
+        deadline = time.monotonic() + grace
+        while child.lives and self._signals < 2 and time.monotonic() < deadline:
+            time.sleep(min(0.02, self._poll_seconds))
+        if child.lives:
+            if self._signals < 2:
+                say(f"{name} did not stop within {grace:g} s; ending it")
+            child.kill()
+            return False
+        status = child.ended()
+        if child.pid is not None:
+            self._on_death(child.pid)
+        if status not in (0, -signal.SIGTERM):
+            say(f"{name} stopped badly ({_reason(status or 0)}); its reason is in {child.log}")
+            return False
+        return True
+
+    def _kill_all(self) -> None:
+        for child in self._children:
+            child.kill()
+
+
+def _reason(status: int) -> str:
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return signal.Signals(-status).name
+    except ValueError:
+        return f"signal {-status}"

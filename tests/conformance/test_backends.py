@@ -1,0 +1,232 @@
+"""What every backend does alike: the deterministic twin, and MLX with a tiny LLM of random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.requests import Message, Sampling, TextPart
+from tests.workers.backends.llms import Apart, apart, decode, save_tiny_llm
+from workers.engine import Row
+
+TEXT = "the gate lets 42 tons of water through: été 日本 🌊!"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny LLM."""
+    return save_tiny_llm(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module", params=["fake", "mlx"])
+def loaded(request: pytest.FixtureRequest, folder: Path) -> Iterator[Apart]:
+    """A backend of each kind."""
+    backend = apart(request.param, folder)
+    yield backend
+    backend.close()
+
+
+@pytest.fixture
+def backend(loaded: Apart) -> Iterator[Apart]:
+    """A backend without rows; afterwards it must hold exactly what the test says it holds."""
+    yield loaded
+    loaded.reset()
+    loaded.check_integrity({})
+    assert loaded.live_bytes() == 0
+
+
+def messages(*texts: str) -> tuple[Message, ...]:
+    """A conversation; the first text is the system's when there are several."""
+    roles = ("user",) if len(texts) == 1 else ("system", "user", "assistant", "user")
+    return tuple(
+        Message(role=role, content=(TextPart(text=text),))  # type: ignore[arg-type] # roles as above
+        for role, text in zip(roles, texts, strict=False)
+    )
+
+
+def row(backend: Apart, text: str, max_new: int = 8, prior: list[int] | None = None, **sampling: Any) -> Row:
+    """A row with this prompt, which has generated ``prior`` already."""
+    done = prior or []
+    tokens = backend.encode(messages(text)) + done
+    return Row(tokens, len(done), max_new, Sampling.model_validate(sampling))
+
+
+def test_what_is_known_of_the_llm(backend: Apart) -> None:
+    """Context, vocabulary, ends and sizes are there and agree with each other."""
+    info = backend.info
+    assert info.context_length >= 1024
+    assert len(info.fingerprint) == 64
+    assert info.eos_ids
+    assert all(0 <= token < info.vocab_size for token in info.eos_ids)
+    assert info.bytes_per_token > 0
+
+
+def test_a_conversation_becomes_tokens(backend: Apart) -> None:
+    """The same tokens each time, every turn in them, and more for a longer conversation."""
+    long = backend.encode(messages("be brief", "one", "1", "two"))
+    assert long == backend.encode(messages("be brief", "one", "1", "two"))
+    assert len(long) > len(backend.encode(messages("be brief", "one")))
+    assert all(0 <= token < backend.info.vocab_size for token in long)
+
+
+def test_text_comes_back_in_whole_characters(backend: Apart) -> None:
+    """A text's tokens give the text again, never half a character."""
+    empty, whole = backend.encode(messages("")), backend.encode(messages(TEXT))
+    tokens = whole[1 : len(whole) - len(empty) + 1]
+    detokenizer = backend.inner.detokenizer()
+    pieces = [detokenizer.push(token) for token in tokens]
+    assert "".join(pieces) + detokenizer.flush() == TEXT
+    assert "\ufffd" not in "".join(pieces)
+
+
+def test_detokenizers_do_not_share_a_row(backend: Apart) -> None:
+    """Two rows can be turned into text side by side."""
+    tokens = backend.encode(messages("water"))[1:-1]
+    one, other = backend.inner.detokenizer(), backend.inner.detokenizer()
+    pairs = [(one.push(token), other.push(token)) for token in tokens]
+    assert all(left == right for left, right in pairs)
+
+
+def test_each_row_has_its_own_length(backend: Apart) -> None:
+    """Rows end after max_new tokens each, get at most one token a step, and are gone then."""
+    uids = backend.add([row(backend, f"row {n}", max_new=n + 1, temperature=1, seed=n) for n in range(6)])
+    assert len(set(uids)) == 6
+    made = dict.fromkeys(uids, 0)
+    while any(made[uid] < n + 1 for n, uid in enumerate(uids)):
+        result = backend.step()
+        assert len({uid for uid, _, _ in result.tokens}) == len(result.tokens)
+        for uid, _, end in result.tokens:
+            made[uid] += 1
+            assert end in ({"length", "stop"} if made[uid] == uids.index(uid) + 1 else {None, "stop"})
+            if end == "stop":
+                made[uid] = uids.index(uid) + 1
+    backend.check_integrity({})
+
+
+def test_rows_join_at_any_step(backend: Apart) -> None:
+    """A row added while others decode decodes with them."""
+    (early,) = backend.add([row(backend, "early", max_new=60, temperature=1, seed=3)])
+    while not backend.step().tokens:
+        pass
+    (late,) = backend.add([row(backend, "late", max_new=4, temperature=1, seed=4)])
+    together = [{uid for uid, _, _ in backend.step().tokens} for _ in range(8)]
+    assert {early, late} in together
+
+
+def test_prompts_are_read_piece_by_piece(backend: Apart) -> None:
+    """A long prompt takes several steps while others decode, and each of its tokens counts once."""
+    (short,) = backend.add([row(backend, "x", max_new=50, temperature=1, seed=1)])
+    while not backend.step().tokens:
+        pass
+    long = row(backend, TEXT * 6, max_new=2)
+    (uid,) = backend.add([long])
+    read, decoded, first = 0, 0, False
+    while not first:
+        result = backend.step()
+        read += result.prefilled
+        decoded += short in {other for other, _, _ in result.tokens}
+        first = uid in {other for other, _, _ in result.tokens}
+    assert read == len(long.tokens)
+    assert decoded >= len(long.tokens) // 32
+
+
+def test_rows_can_be_removed_at_any_stage(backend: Apart) -> None:
+    """A row waiting, reading or decoding goes at once; the others stay as they were."""
+    decoding = backend.add([row(backend, f"{n}", max_new=90, temperature=1, seed=n) for n in range(3)])
+    tokens: dict[int, list[int]] = {uid: [] for uid in decoding}
+    for _ in range(4):
+        for uid, token, _ in backend.step().tokens:
+            tokens[uid].append(token)
+    reading = backend.add([row(backend, TEXT * 9, max_new=9) for _ in range(6)])
+    for uid, token, _ in backend.step().tokens:
+        tokens[uid].append(token)
+    backend.remove([decoding[1], reading[0], reading[5]])
+    backend.remove([decoding[1], 12345])
+    held = {uid: backend.encode(messages(f"{n}")) + tokens[uid] for n, uid in enumerate(decoding) if n != 1}
+    held |= {uid: backend.encode(messages(TEXT * 9)) for uid in reading[1:5]}
+    backend.check_integrity(held)
+    assert {uid for uid, _, _ in backend.step().tokens} == {decoding[0], decoding[2]}
+
+
+def test_integrity_means_these_rows_and_these_tokens(backend: Apart) -> None:
+    """A row too many, one too few, and a foreign token are noticed."""
+    wanted = row(backend, "a", max_new=9)
+    (uid,) = backend.add([wanted])
+    while not backend.step().tokens:
+        pass
+    with pytest.raises(AssertionError):
+        backend.check_integrity({})
+    with pytest.raises(AssertionError):
+        backend.check_integrity({uid: list(wanted.tokens), uid + 1: [1]})
+    with pytest.raises(AssertionError):
+        backend.check_integrity({uid: [wanted.tokens[0] ^ 1, *wanted.tokens[1:], 0, 0, 0]})
+
+
+def test_a_reset_forgets_all_rows_and_goes_on(backend: Apart) -> None:
+    """After a reset nothing is held, and new rows decode."""
+    backend.add([row(backend, f"{n}", max_new=50) for n in range(5)])
+    backend.step()
+    backend.step()
+    backend.reset()
+    backend.check_integrity({})
+    assert backend.live_bytes() == 0
+    (uid,) = backend.add([row(backend, "again", max_new=3, temperature=1, seed=1)])
+    assert decode(backend, [uid])[uid]
+
+
+def test_bytes_stay_within_the_promise(backend: Apart) -> None:
+    """At every step the caches take no more than rows x (longest row + growth) tokens."""
+    info = backend.info
+    rows = [row(backend, "x" * (11 * n), max_new=5 + 13 * n, temperature=1, seed=n) for n in range(8)]
+    length = {uid: len(one.tokens) + one.max_new for uid, one in zip(backend.add(rows), rows, strict=True)}
+    peak = 0
+    while length:
+        live, longest = len(length), max(length.values())
+        result = backend.step()
+        for uid, _, end in result.tokens:
+            if end is not None:
+                del length[uid]
+        peak = max(peak, backend.live_bytes())
+        assert backend.live_bytes() <= live * (
+            (longest + info.growth) * info.bytes_per_token + info.bytes_per_row
+        )
+    assert peak > 0
+
+
+def test_a_seed_means_the_same_tokens_in_any_company(backend: Apart) -> None:
+    """A seeded row has the same tokens alone, in a crowd, and joining late; another seed has others."""
+    wanted = row(backend, "draw", max_new=30, temperature=1.0, top_p=0.95, seed=7)
+    (uid,) = backend.add([wanted])
+    alone = decode(backend, [uid])[uid]
+    crowd = [row(backend, f"{n}", max_new=9 + n, temperature=n / 4, seed=n) for n in range(6)]
+    backend.add(crowd[:3])
+    backend.step()
+    backend.step()
+    backend.step()
+    uid, other, *_ = backend.add(
+        [wanted, row(backend, "draw", max_new=30, temperature=1.0, top_p=0.95, seed=8), *crowd[3:]]
+    )
+    tokens = decode(backend, [uid, other])
+    assert tokens[uid] == alone
+    assert tokens[other] != alone
+
+
+def test_a_seeded_row_goes_on_from_its_prior_tokens(backend: Apart) -> None:
+    """Interrupted and added again with what it had generated, it generates what it would have."""
+    (uid,) = backend.add([row(backend, "draw", max_new=20, temperature=1.0, seed=11)])
+    whole = decode(backend, [uid])[uid]
+    rest = row(backend, "draw", max_new=20 - 8, prior=whole[:8], temperature=1.0, seed=11)
+    (uid,) = backend.add([rest])
+    assert whole[:8] + decode(backend, [uid])[uid] == whole
+
+
+def test_without_a_seed_draws_differ(backend: Apart) -> None:
+    """One prompt gives several texts at temperature 1, and a single one at temperature 0."""
+    drawn = backend.add([row(backend, "same", max_new=12, temperature=1.0) for _ in range(4)])
+    likeliest = backend.add([row(backend, "same", max_new=12, temperature=0, seed=n) for n in range(4)])
+    tokens = decode(backend, [*drawn, *likeliest])
+    assert len({tuple(tokens[uid]) for uid in drawn}) > 1
+    assert len({tuple(tokens[uid]) for uid in likeliest}) == 1

@@ -1,0 +1,114 @@
+"""The console script itself, and the commands that need no service."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import migrations
+from models import keys
+from models.database import Database
+from ops.cli import guard
+from ops.cli.invocation import alias_of, serving
+from tests.ops.conftest import Penstock
+
+COMMANDS = ("up", "api", "worker", "migrate", "submit", "jobs", "job", "key", "doctor", "bench", "demo")
+
+
+def test_help_names_every_command(penstock: Penstock) -> None:
+    """`penstock --help` lists all commands, and each has a help of its own."""
+    shown = penstock("--help").stdout
+    assert all(f" {command} " in shown for command in COMMANDS)
+
+
+def test_help_is_light() -> None:
+    """Help loads none of the libraries that make other commands slow."""
+    code = (
+        "import sys; sys.argv = ['penstock', '--help']\n"
+        "from ops.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'sqlalchemy', 'alembic', 'fastapi', 'httpx2', 'prometheus_client', 'pydantic', 'mlx'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_our_names_lead_to_us() -> None:
+    """In this environment every generic name is this project's own folder."""
+    assert guard.foreign_rooms() == {}
+
+
+def test_foreign_names_stop_the_program(tmp_path: Path) -> None:
+    """A package of somebody else's under one of our names is told with its place, and nothing runs."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "__init__.py").touch()
+    code = "from ops.cli import main; main()"
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{guard.ROOT}"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2
+    assert f"models comes from {tmp_path / 'models'}" in done.stderr
+
+
+def test_migrate(penstock: Penstock, tmp_path: Path) -> None:
+    """`migrate` makes a database of the newest schema, says so as JSON, and may be repeated."""
+    first = penstock("migrate", "--json", "--data-dir", str(tmp_path))
+    assert json.loads(first.stdout) == {"from": None, "to": migrations.head()}
+    second = penstock("migrate", "--json", "--data-dir", str(tmp_path))
+    assert json.loads(second.stdout) == {"from": migrations.head(), "to": migrations.head()}
+
+
+def test_keys_without_a_service(penstock: Penstock, tmp_path: Path) -> None:
+    """Keys are made, listed and revoked in the database alone; a revoked one opens nothing."""
+    folder = str(tmp_path)
+    assert penstock("key", "list", "--data-dir", folder).returncode == 1
+    penstock("migrate", "--data-dir", folder)
+    made = json.loads(penstock("key", "create", "ada", "--json", "--data-dir", folder).stdout)
+    database = Database.connect(f"sqlite:///{tmp_path / 'penstock.db'}")
+    try:
+        with database.read() as session:
+            assert keys.verify(session, made["key"]) is not None
+        assert "ada" in penstock("key", "list", "--data-dir", folder).stdout
+        assert penstock("key", "revoke", made["key"], "--data-dir", folder).returncode == 0
+        with database.read() as session:
+            assert keys.verify(session, made["key"]) is None
+        assert penstock("key", "revoke", made["id"], "--data-dir", folder).returncode == 1
+    finally:
+        database.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "alias"),
+    [
+        ("mlx-community/Qwen3-0.6B-4bit", "qwen3-0-6b-4bit"),
+        ("builtin:pico", "pico"),
+        ("/llms/My LLM/", "my-llm"),
+        ("größe", "gr-e"),
+        ("...", "llm"),
+    ],
+)
+def test_aliases_of_paths(path: str, alias: str) -> None:
+    """An LLM given by path goes by a name that settings and URLs can hold."""
+    assert alias_of(path) == alias
+
+
+def test_serving_another_llm(tmp_path: Path) -> None:
+    """--llm becomes the default LLM; a folder is made absolute, a hub id is kept."""
+    assert serving(None) == {}
+    folder = tmp_path / "llm"
+    folder.mkdir()
+    assert serving(str(folder)) == {"default_llm": "llm", "llms.llm": {"path": str(folder)}}
+    assert serving("a/b")["llms.b"] == {"path": "a/b"}

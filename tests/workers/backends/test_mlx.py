@@ -1,0 +1,164 @@
+"""MLX beneath the engine: faults, threads, and the trained pico."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.requests import Sampling
+from tests.workers.engine.batches import ROOMY, failed, finished, run, step, user
+from workers.backends.loading import BUILTIN
+from workers.engine import Admission, Engine, PromptRefused, Row
+
+from .llms import Apart, apart, decode, save_tiny_llm
+
+ENDS_CLEANLY = """
+import sys
+from config.settings import Engine
+from models.requests import Sampling
+from workers.backends.mlx import MlxBackend
+from workers.engine import Admission, EngineThread, Limits
+import queue
+told = queue.Queue()
+thread = EngineThread(lambda: MlxBackend(sys.argv[1], Engine(), "tiny"), Limits(4, 1 << 30), told.put)
+thread.start()
+thread.ready(60)
+thread.submit([Admission("a", 1, [5, 6, 7], Sampling(max_tokens=6))])
+assert thread.drain(60) and thread.stop(60), thread.dead
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny LLM."""
+    return save_tiny_llm(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def tiny(folder: Path) -> Iterator[Apart]:
+    """The tiny LLM on MLX."""
+    backend = apart("mlx", folder)
+    yield backend
+    backend.close()
+
+
+def engine_over(backend: Apart) -> Engine:
+    """An engine over a backend in another thread, without the rows of the last test."""
+    backend.reset()
+    return Engine(backend, ROOMY)
+
+
+def jobs(backend: Apart, count: int, **sampling: Any) -> list[Admission]:
+    """So many jobs with different prompts and seeds."""
+    return [
+        Admission(
+            f"{n}", 1, backend.encode(user(f"number {n}")), Sampling(seed=n, temperature=1.0, **sampling)
+        )
+        for n in range(count)
+    ]
+
+
+def test_a_broken_step_is_repaired(tiny: Apart) -> None:
+    """When the network fails in the middle, all rows come back and seeded ones draw what they would have."""
+    whole = finished(run(engine_over(tiny), *jobs(tiny, 6, max_tokens=24)))
+    engine = engine_over(tiny)
+    engine.submit(jobs(tiny, 6, max_tokens=24))
+    told = step(engine, 9)
+
+    def break_once(backend: Any) -> None:
+        generator = backend._generator
+        real, generator.model = generator._generation_batch.model, None
+        generator._generation_batch.model = None
+        assert real is backend._llm.model
+
+    tiny.do(break_once)
+    told += run(engine)
+    assert engine.stats().resets == 1
+    assert {name: end.token_ids for name, end in finished(told).items()} == {
+        name: end.token_ids for name, end in whole.items()
+    }
+
+
+def test_a_prompt_that_is_being_read_can_be_cancelled(tiny: Apart) -> None:
+    """The row leaves at the next step, and those beside it end as always."""
+    engine = engine_over(tiny)
+    long = Admission("long", 1, tiny.encode(user("water " * 200)), Sampling(max_tokens=5))
+    engine.submit([long, *jobs(tiny, 2, max_tokens=12)])
+    step(engine, 3)
+    engine.check_integrity()
+    engine.cancel("long", 1)
+    told = run(engine)
+    assert finished(told)["long"].finish_reason == "cancelled"
+    assert finished(told)["long"].completion_tokens == 0
+    assert finished(told)["1"].completion_tokens == 12
+
+
+def test_a_stop_string_is_found_across_tokens(tiny: Apart) -> None:
+    """A stop string that spans tokens ends the text before it."""
+    (job,) = jobs(tiny, 1, max_tokens=60)
+    plain = finished(run(engine_over(tiny), job))["0"].text
+    word = plain[9:13]
+    sampling = job.sampling.model_copy(update={"stop": (word,)})
+    end = finished(run(engine_over(tiny), Admission("0", 1, job.tokens, sampling)))["0"]
+    assert (end.text, end.finish_reason) == (plain[: plain.index(word)], "stop")
+
+
+def test_a_token_outside_the_vocabulary_fails_its_own_job(tiny: Apart) -> None:
+    """It never reaches the network, where it would read foreign memory."""
+    bad = Admission("bad", 1, [1, 2, 100_000], Sampling(max_tokens=5))
+    told = run(engine_over(tiny), bad, *jobs(tiny, 1, max_tokens=5))
+    assert failed(told)["bad"].type == "invalid_prompt"
+    assert list(finished(told)) == ["0"]
+
+
+def test_messages_that_the_template_refuses_have_a_reason(tiny: Apart) -> None:
+    """The chat template's own words reach the job's owner."""
+    system = user("be brief")[0].model_copy(update={"role": "system"})
+    with pytest.raises(PromptRefused, match="a system message must come first"):
+        tiny.inner.encode((*user("hello"), system))
+
+
+def test_no_broken_character_is_shown(tiny: Apart) -> None:
+    """Random tokens make random bytes; what is shown is whole, and an unfinished end is dropped."""
+    ends = finished(run(engine_over(tiny), *jobs(tiny, 8, max_tokens=40)))
+    for end in ends.values():
+        assert end.text.encode()
+        assert not end.text.endswith("\ufffd")
+
+
+@pytest.mark.slow
+def test_a_process_that_stopped_its_engine_ends_cleanly(folder: Path) -> None:
+    """MLX's threads do not abort the process on its way out."""
+    command = [sys.executable, "-c", ENDS_CLEANLY, str(folder)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.fixture(scope="module")
+def pico() -> Iterator[Apart]:
+    """The trained LLM that comes with the project."""
+    backend = apart("mlx", f"{BUILTIN}pico")
+    yield backend
+    backend.close()
+
+
+@pytest.mark.slow
+def test_pico_writes_the_same_in_any_company(pico: Apart) -> None:
+    """Greedy parity of a trained LLM: alone and in a batch with joins, a row has the same tokens."""
+    prompts = [
+        pico.encode(user(f'10.0.0.{n} - - [12/Mar/2024:10:0{n}:11 +0000] "GET /a{n} HTTP/1.1" 200 {n}17'))
+        for n in range(6)
+    ]
+    rows = [Row(prompt, 0, 24, Sampling(max_tokens=24)) for prompt in prompts]
+    alone = [decode(pico, pico.add([row]))[uid] for uid, row in enumerate(rows)]
+    uids = pico.add(rows[:3])
+    pico.step()
+    pico.step()
+    uids += pico.add(rows[3:])
+    together = decode(pico, uids)
+    assert [together[uid] for uid in uids] == alone

@@ -1,0 +1,95 @@
+"""The gate counts rows x longest row in bytes and wastes little of it."""
+
+from __future__ import annotations
+
+from workers.backends.fake import FakeBackend
+from workers.engine.gate import Gate, Limits
+from workers.engine.sequence import Sequence
+
+from .batches import job
+
+BYTES, GROWTH = 64, 256  # the twin's
+
+
+def gate(max_rows: int = 8, *, square: tuple[int, int] = (1000, 1000)) -> Gate:
+    """A gate for so many rows, and for the bytes of a rectangle of rows x tokens."""
+    rows, tokens = square
+    return Gate(FakeBackend().info, Limits(max_rows, rows * (tokens + GROWTH - 1) * BYTES))
+
+
+def waiting(*lengths: int) -> list[Sequence]:
+    """Sequences of so many tokens each, two or three of them prompt, in order of arrival."""
+    backend = FakeBackend()
+    return [
+        Sequence(job(f"{n}", "x", max_tokens=length - 3), backend.detokenizer())
+        for n, length in enumerate(lengths)
+    ]
+
+
+def names(sequences: list[Sequence]) -> list[str]:
+    """Who they are."""
+    return sorted(sequence.admission.job_id for sequence in sequences)
+
+
+def test_all_who_fit_are_chosen_together() -> None:
+    """With room for all nobody waits."""
+    assert names(gate().choose(waiting(10, 500, 20), [])) == ["0", "1", "2"]
+
+
+def test_the_area_is_rows_times_longest_row() -> None:
+    """Bytes are counted for the rectangle and its growth, not for the sum of rows."""
+    assert gate().area(3, 257) == 3 * (257 + GROWTH - 1) * BYTES
+    assert gate().live_area(waiting(10, 257, 20)) == gate().area(3, 257)
+
+
+def test_rows_of_like_length_are_preferred() -> None:
+    """A long newcomer that would stretch every row lets shorter ones behind it go first."""
+    line = waiting(10, 1000, 20, 30)
+    assert names(gate(square=(4, 100)).choose(line, [])) == ["0", "2", "3"]
+
+
+def test_the_first_comes_first() -> None:
+    """When rows are short the first in line is among those chosen, however long it is."""
+    line = waiting(1000, 10, 20)
+    assert names(gate(max_rows=1).choose(line, [])) == ["0"]
+
+
+def test_someone_passed_over_too_often_is_waited_for() -> None:
+    """A first row that does not fit is passed by at most max_rows others; then nobody joins until it fits."""
+    keeper = gate(max_rows=3, square=(3, 30))
+    live = waiting(10, 10)
+    long = waiting(300)[0]
+    for turn in range(3):
+        assert keeper.choose([long, *waiting(20)], live) != [], turn
+    assert keeper.choose([long, *waiting(20)], live) == []
+    assert keeper.choose([long, *waiting(20)], []) == [long]
+
+
+def test_short_prompts_are_computed_first() -> None:
+    """Those chosen come ordered by prompt, because neighbours of like length waste least padding."""
+    backend = FakeBackend()
+    line = [Sequence(job("n", "x" * size), backend.detokenizer()) for size in (30, 10, 20)]
+    chosen = gate().choose(line, [])
+    assert [len(sequence.admission.tokens) for sequence in chosen] == [12, 22, 32]
+
+
+def test_what_can_never_run_is_refused_with_a_reason() -> None:
+    """Empty prompts, foreign tokens, too long rows and rows larger than the batch have each their type."""
+    keeper = gate(square=(1, 1500))
+    empty, foreign = job("a"), job("a")
+    object.__setattr__(empty, "tokens", [])
+    object.__setattr__(foreign, "tokens", [999])
+    refusals = [
+        keeper.refuses(empty),
+        keeper.refuses(foreign),
+        keeper.refuses(job("a", max_tokens=5000)),
+        keeper.refuses(job("a", max_tokens=2000)),
+        keeper.refuses(job("a", max_tokens=1000)),
+    ]
+    assert [refusal and refusal[0] for refusal in refusals] == [
+        "invalid_prompt",
+        "invalid_prompt",
+        "context_length",
+        "batch_bytes",
+        None,
+    ]
