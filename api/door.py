@@ -27,6 +27,7 @@ from models.ids import is_id
 from models.job_rows import Job
 from models.keys import Caller
 from models.states import Priority
+from models.together import Together
 from workers.broker import Broker, make_broker, make_live_log
 
 
@@ -46,6 +47,7 @@ class Door:
     ) -> None:
         self.settings = settings
         self.database = database
+        self.together = Together(database)
         self.broker = broker or make_broker(settings, database)
         self.live = make_live_log(settings, database)
         self.prices = prices or Prices()

@@ -39,14 +39,16 @@ class Once:
         """Do it in one transaction that also keeps the answer; what was done before is not done again."""
         while True:
             try:
-                with self._desk.database.write() as session:
-                    if (first := self._recall(session)) is not None:
-                        return first
-                    answer = act(session)
-                    self._remember(session, answer)
+                return self._desk.door.together.write(lambda session: self._once(session, act))
             except idempotency.KeyTaken:
                 continue  # the same request was a moment faster: its answer is there now
-            return _response(answer, replayed=False)
+
+    def _once(self, session: Session, act: Callable[[Session], Answer]) -> Response:
+        if (first := self._recall(session)) is not None:
+            return first
+        answer = act(session)
+        self._remember(session, answer)
+        return _response(answer, replayed=False)
 
     def _recall(self, session: Session) -> Response | None:
         if self._key is None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
-import migrations
 from config.settings import Settings
 from models.database import Database, Unavailable
 from workers.broker import make_broker, make_live_log
@@ -16,17 +16,16 @@ from workers.sweeper import Sweeper
 log = logging.getLogger(__name__)
 
 
-def main(settings: Settings) -> int:
+def main(settings: Settings, check_schema: Callable[[Database], None]) -> int:
     """Sweep until SIGTERM; 0 after a clean stop.
 
-    Raises:
-        migrations.SchemaError: the database's schema does not fit this program.
+    ``check_schema`` raises when the database's schema does not fit this program.
     """
     stop = StopSignal()
     database = Database.connect(
         settings.database_url, pool_size=4, busy_timeout_ms=settings.database.busy_timeout_ms
     )
-    migrations.check(database)
+    check_schema(database)
     broker = make_broker(settings, database)
     identity = Identity(database, "errands")
     identity.register()

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-import migrations
 from config.prices import load_prices
 from config.settings import Settings
 from models import workers as worker_rows
@@ -139,11 +138,10 @@ class Inference:
             worker_rows.publish_llm(session, row)
 
 
-def main(settings: Settings) -> int:
+def main(settings: Settings, check_schema: Callable[[Database], None]) -> int:
     """Serve until SIGTERM; 0 after a clean stop, 1 when the engine died.
 
-    Raises:
-        migrations.SchemaError: the database's schema does not fit this program.
+    ``check_schema`` raises when the database's schema does not fit this program.
     """
     stop = StopSignal()
     database = Database.connect(
@@ -151,7 +149,7 @@ def main(settings: Settings) -> int:
         pool_size=settings.database.pool_size,
         busy_timeout_ms=settings.database.busy_timeout_ms,
     )
-    migrations.check(database)
+    check_schema(database)
     dead = threading.Event()
 
     def die() -> None:

@@ -70,9 +70,10 @@ def inference(ctx: typer.Context, llm: LlmPath = None, data_dir: DataDir = None,
     """Run the worker that holds the LLM."""
 
     def run(settings: Settings) -> int:
+        import migrations
         from workers.inference import main
 
-        return main(settings)
+        return main(settings, migrations.check)
 
     _run(Invocation.of(ctx, data_dir, json, serving(llm)), run)
 
@@ -82,9 +83,10 @@ def errands(ctx: typer.Context, data_dir: DataDir = None, json: Json = False) ->
     """Run the worker for everything that needs no LLM."""
 
     def run(settings: Settings) -> int:
+        import migrations
         from workers.errands import main
 
-        return main(settings)
+        return main(settings, migrations.check)
 
     _run(Invocation.of(ctx, data_dir, json), run)
 

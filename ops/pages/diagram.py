@@ -16,12 +16,12 @@ Point = tuple[float, float]
 
 _PLACES: dict[State, Point] = {
     State.SCHEDULED: (78, 135),
-    State.QUEUED: (294, 135),
-    State.RUNNING: (510, 135),
-    State.SUCCEEDED: (722, 60),
-    State.FAILED: (722, 210),
-    State.EXPIRED: (170, 315),
-    State.CANCELLED: (420, 315),
+    State.QUEUED: (306, 135),
+    State.RUNNING: (534, 135),
+    State.SUCCEEDED: (758, 55),
+    State.FAILED: (758, 215),
+    State.EXPIRED: (176, 315),
+    State.CANCELLED: (436, 315),
 }
 _BENDS = {"retry": -190.0, "hand_back": -72.0}
 """How far a transition is drawn to the left of the straight line, in its direction; negative is right."""
@@ -29,7 +29,7 @@ _BENDS = {"retry": -190.0, "hand_back": -72.0}
 _LABELS_AT = {("expire", State.QUEUED): 0.26, ("cancel", State.SCHEDULED): 0.68}
 """Where on its line a name stands, if not half-way: two lines cross."""
 
-_WIDTH, _HEIGHT = 802, 350
+_WIDTH, _HEIGHT = 836, 350
 _HALF: Point = (66, 24)
 
 _STYLE = """\

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from dramatiq import Message
 from dramatiq.errors import QueueJoinTimeout
-from sqlalchemy import event
 
 from config.settings import Broker as BrokerSettings
 from migrations.metadata import metadata
@@ -26,6 +25,7 @@ from tests.workers.broker.place import (
     ids_of,
     receive,
     settings_of,
+    statements,
     wait_until,
 )
 from workers.broker import wake
@@ -288,16 +288,16 @@ def test_a_delayed_hint_comes_later(place: Place) -> None:
 
 def test_hints_are_picked_up_without_looking_at_jobs(place: Place) -> None:
     """An idle worker gets a hint soon, and no statement of the broker's names the table of jobs."""
-    database, statements, handled = place.database(), list[str](), list[str]()
-    event.listen(database.engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
-    place.worker(place.broker(database), handled.extend)
-    sender = place.database()
-    broker = place.broker(sender)
-    time.sleep(0.1)
-    with sender.write() as session:
-        wake(broker, session, "pico", ["job_1"])
-    assert wait_until(lambda: handled == ["job_1"])
-    assert not [statement for statement in statements if "jobs" in statement]
+    handled: list[str] = []
+    database = place.database()
+    broker = place.broker(database)
+    with statements() as sent:
+        place.worker(place.broker(), handled.extend)
+        time.sleep(0.1)
+        with database.write() as session:
+            wake(broker, session, "pico", ["job_1"])
+        assert wait_until(lambda: handled == ["job_1"])
+    assert not [statement for statement in sent if "jobs" in statement]
 
 
 @pytest.mark.slow

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from dramatiq import Consumer, Message, MessageProxy
+from sqlalchemy import Engine, event
 
 from config.settings import Broker as BrokerSettings
 from config.settings import Settings
@@ -89,6 +90,21 @@ def receive(consumer: Consumer, count: int, seconds: float = PATIENCE_SECONDS) -
 def ids_of(messages: list[MessageProxy]) -> list[str]:
     """The first id in each message."""
     return [message.args[1][0] for message in messages]
+
+
+@contextmanager
+def statements() -> Iterator[list[str]]:
+    """Every statement that this process sends to any database meanwhile."""
+    sent: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        sent.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield sent
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
 
 
 def wait_until(true: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> bool:

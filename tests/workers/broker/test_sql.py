@@ -10,14 +10,14 @@ from collections.abc import Iterator
 import pytest
 from dramatiq import Message, MessageProxy
 from dramatiq.errors import QueueNotFound
-from sqlalchemy import event, func, select, text, update
+from sqlalchemy import func, select, text, update
 
 from config.settings import Broker as BrokerSettings
 from migrations.metadata import metadata
 from models import messages
 from models.database import Database
 from models.messages import BrokerMessage
-from tests.workers.broker.place import Place, hint, ids_of, receive, settings_of, wait_until
+from tests.workers.broker.place import Place, hint, ids_of, receive, settings_of, statements, wait_until
 from workers.broker import consumer as consumer_module
 from workers.broker.hints import QUEUE
 from workers.broker.sql import SqlBroker
@@ -49,12 +49,11 @@ def rows(database: Database, queue: str) -> int:
 
 def test_an_idle_consumer_runs_no_query_on_sqlite(lite: Place) -> None:
     """While nobody changes the file, waiting costs not one statement."""
-    database, statements = lite.database(), list[str]()
-    consumer = lite.consumer(broker=lite.broker(database))
+    consumer = lite.consumer()
     assert next(consumer) is None
-    event.listen(database.engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
-    assert receive(consumer, 1, seconds=0.2) == []
-    assert statements == []
+    with statements() as sent:
+        assert receive(consumer, 1, seconds=0.2) == []
+    assert sent == []
 
 
 def test_an_idle_consumer_takes_no_write_lock(lite: Place) -> None:
