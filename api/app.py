@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any
 
 import anyio.to_thread
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -30,6 +32,14 @@ VERSION = "1"
 ROUTERS = (jobs, events, bulk, agents, fleet, keys, ledger, health)
 BUSY_RETRY_AFTER = "1"
 
+NO_TELEMETRY: TelemetryConfig = {
+    "tracing": False,
+    "metrics": False,  # config.telemetry has them, for all processes
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,  # nothing leaves the machine because of a variable
+}
+
 
 def create_app(
     settings: Settings,
@@ -37,7 +47,7 @@ def create_app(
     broker: Broker | None = None,
     prices: Prices | None = None,
 ) -> FastAPI:
-    """The service over a database whose schema is current; ``broker`` and ``prices`` come from the settings."""
+    """The service over a database whose schema is current; without ``broker``, the settings choose one."""
     door = Door(settings, database, broker, prices)
     app = FastAPI(
         title="Penstock",
@@ -48,12 +58,14 @@ def create_app(
         lifespan=_lifespan,
         separate_input_output_schemas=False,
         redirect_slashes=False,
+        telemetry=NO_TELEMETRY,
     )
     app.state.door = door
     for module in ROUTERS:
         app.include_router(module.router)
     _handle_errors(app)
-    _document(app, door)
+    app.openapi = document  # type: ignore[method-assign]  # the way FastAPI documents
+    door.queries = openapi.query_names(document())
     return app
 
 
@@ -67,14 +79,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         door.close()
 
 
-def _document(app: FastAPI, door: Door) -> None:
-    found = openapi.document(app, (JobBody, BulkBody, KeyBody))
-    door.queries = openapi.query_names(found)
-
-    def document() -> dict[str, Any]:
-        return found
-
-    app.openapi = document  # type: ignore[method-assign]  # the way FastAPI documents
+@cache
+def document() -> dict[str, Any]:
+    """The OpenAPI document, which is the same for all settings."""
+    routes = [route for module in ROUTERS for route in module.router.routes]
+    return openapi.document(routes, VERSION, (JobBody, BulkBody, KeyBody))
 
 
 def _handle_errors(app: FastAPI) -> None:

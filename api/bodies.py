@@ -37,6 +37,7 @@ def _media_type(request: Request, taken: tuple[str, ...]) -> str:
 
 
 async def _idempotency_key(
+    request: Request,
     key: Annotated[
         str | None,
         Header(
@@ -48,6 +49,10 @@ async def _idempotency_key(
         ),
     ] = None,
 ) -> str | None:
+    if len(request.headers.getlist("Idempotency-Key")) > (key is not None):  # an empty one reads as None
+        raise invalid(
+            [Fault(field="Idempotency-Key", message="give one key, of 1 to 255 visible characters")]
+        )
     return key
 
 

@@ -1,8 +1,7 @@
-"""Storing a bulk: checked as a whole, stored in chunks that let other writers in between, published at once."""
+"""Storing a bulk: checked whole, stored in chunks that let other writers in between, published at once."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -28,9 +27,6 @@ from models.idempotency import Answer
 from models.ids import new_id
 from models.submission import NewJob
 from workers.broker import wake
-
-BREATHER = 32
-"""Jobs after which other threads get their turn: parsing holds the interpreter's lock."""
 
 ENOUGH = 100
 """Jobs with faults after which the rest is not looked at."""
@@ -61,9 +57,7 @@ class BulkStore:
         jobs: list[NewJob] = []
         faults: list[Fault] = []
         malformed = False
-        for number, (place, raw) in enumerate(self._items()):
-            if number % BREATHER == 0:
-                time.sleep(0)
+        for place, raw in self._items():
             try:
                 draft = Draft(self._desk, parse(JobBody, raw, place))
                 wrong = [Fault(field=f"{place}.{f.field}", message=f.message) for f in draft.faults(now)]
@@ -76,7 +70,8 @@ class BulkStore:
             if len(faults) >= ENOUGH:
                 break
         if malformed:
-            raise Problem(Kind.MALFORMED_JSON, faults[0].message, errors=faults)
+            bad = next(fault for fault in faults if fault.message.startswith(fault.field))
+            raise Problem(Kind.MALFORMED_JSON, bad.message, errors=faults)
         if faults:
             raise invalid(faults)
         return jobs

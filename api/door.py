@@ -30,7 +30,6 @@ from models.states import Priority
 from models.together import Together
 from workers.broker import Broker, make_broker, make_live_log
 
-
 BULKS = 2
 """Bulks that are stored at the same time; others wait without a thread."""
 
@@ -148,7 +147,9 @@ def _refuse_unknown_query(door: Door, request: Request) -> None:
     advice = f"known here: {', '.join(sorted(known))}" if known else "none is known here"
     unknown = sorted(set(request.query_params) - known)
     if unknown:
-        raise invalid([Fault(field=name[:80], message=f"is not a known query parameter ({advice})") for name in unknown])
+        raise invalid(
+            [Fault(field=name[:80], message=f"is not a known query parameter ({advice})") for name in unknown]
+        )
 
 
 Seated = Annotated[Desk, Depends(_desk)]

@@ -108,14 +108,18 @@ def _not_json(raw: bytes, reason: str, at: str) -> Problem:
 
 
 def _halves(value: object, place: tuple[int | str, ...]) -> Iterator[tuple[int | str, ...]]:
-    if isinstance(value, str):
-        if any("\ud800" <= character <= "\udfff" for character in value):
-            yield place
+    if isinstance(value, str) and _is_broken(value):
+        yield place
     elif isinstance(value, list):
         for index, item in enumerate(value):
             yield from _halves(item, (*place, index))
     elif isinstance(value, dict):
         for key, item in value.items():
-            if any(_halves(key, ())):
-                yield (*place, key.encode("ascii", "backslashreplace").decode())
-            yield from _halves(item, (*place, key))
+            shown = key.encode("ascii", "backslashreplace").decode()
+            if _is_broken(key):
+                yield (*place, shown)
+            yield from _halves(item, (*place, shown))
+
+
+def _is_broken(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)

@@ -24,9 +24,13 @@ class QueueCollector(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """The gauges; without a database there are none, and the other figures are still shown."""
-        depth = GaugeMetricFamily("penstock_queue_jobs", "Jobs that have not ended.", labels=["llm", "priority", "state"])
+        depth = GaugeMetricFamily(
+            "penstock_queue_jobs", "Jobs that have not ended.", labels=["llm", "priority", "state"]
+        )
         age = GaugeMetricFamily(
-            "penstock_queue_oldest_seconds", "Since the oldest queued job was submitted.", labels=["llm", "priority"]
+            "penstock_queue_oldest_seconds",
+            "Since the oldest queued job was submitted.",
+            labels=["llm", "priority"],
         )
         try:
             with self._database.read() as session:

@@ -45,6 +45,7 @@ class RequestIds:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         given = Headers(scope=scope).get("x-request-id", "")
@@ -66,6 +67,7 @@ class AccessLog:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         began, status = time.perf_counter(), 499  # the client went away before an answer
@@ -87,9 +89,7 @@ class AccessLog:
         route = getattr(scope.get("route"), "path_format", NO_ROUTE)
         telemetry.http_requests.labels(method, route, status).inc()
         telemetry.http_request_seconds.labels(method, route).observe(seconds)
-        access.info(
-            "%s %s %d %.1f ms %s", method, scope["path"], status, seconds * 1000, scope[REQUEST_ID]
-        )
+        access.info("%s %s %d %.1f ms %s", method, scope["path"], status, seconds * 1000, scope[REQUEST_ID])
 
 
 class LastResort:
@@ -99,6 +99,7 @@ class LastResort:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
         started = False
 
         async def send_noting(message: Message) -> None:
@@ -124,6 +125,7 @@ class KnownHosts:
         self._names = frozenset(name.lower() for name in names)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
         if scope["type"] != "http" or "*" in self._names:
             return await self.app(scope, receive, send)
         host = Headers(scope=scope).get("host", "").lower()
@@ -131,7 +133,8 @@ class KnownHosts:
         if name in self._names:
             return await self.app(scope, receive, send)
         problem = Problem(
-            Kind.MISDIRECTED, f"the Host header says {name[:80]!r}; server.allowed_hosts lists who is answered"
+            Kind.MISDIRECTED,
+            f"the Host header says {name[:80]!r}; server.allowed_hosts lists who is answered",
         )
         return await problem.response(scope)(scope, receive, send)
 
@@ -144,6 +147,7 @@ class BodyLimit:
         self._most = most
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         headers = Headers(scope=scope)

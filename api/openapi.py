@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
+from starlette.routing import BaseRoute
 
 from api.bodies import JSON, JSON_LINES
 from api.problems import MEDIA_TYPE, Kind
@@ -30,6 +31,11 @@ _FAULT = {"field": "prompt", "message": "must not contain the NUL character"}
 _SCHEMAS = "#/components/schemas/{model}"
 
 
+def make_router(tag: str) -> APIRouter:
+    """A router whose operations are named after their functions."""
+    return APIRouter(tags=[tag], generate_unique_id_function=lambda route: route.name)
+
+
 def accepts(model: type[BaseModel], *, lines: type[BaseModel] | None = None) -> dict[str, Any]:
     """``openapi_extra`` of a route that parses its body itself; ``lines`` is the model of one JSONL line."""
     content: dict[str, Any] = {JSON: {"schema": {"$ref": _SCHEMAS.format(model=model.__name__)}}}
@@ -43,6 +49,11 @@ def answers(status: int, model: type[BaseModel], description: str, *headers: str
     """One answer of a route, with the headers it carries."""
     described = {name: {"description": HEADERS[name], "schema": {"type": "string"}} for name in headers}
     return {status: {"model": model, "description": description, "headers": described}}
+
+
+def empty(status: int, description: str) -> Responses:
+    """One answer of a route that has no body."""
+    return {status: {"description": description}}
 
 
 def problems(*statuses: int, always: tuple[int, ...] = ALWAYS) -> Responses:
@@ -73,13 +84,13 @@ def _example(kind: Kind) -> dict[str, Any]:
     return example
 
 
-def document(app: FastAPI, bodies: tuple[type[BaseModel], ...]) -> dict[str, Any]:
+def document(routes: Sequence[BaseRoute], version: str, bodies: Sequence[type[BaseModel]]) -> dict[str, Any]:
     """The whole document; ``bodies`` are the models that routes parse themselves."""
     found = get_openapi(
         title="Penstock",
-        version=app.version,
+        version=version,
         summary="A durable queue of jobs in front of one batching LLM engine.",
-        routes=app.routes,
+        routes=routes,
     )
     components = found.setdefault("components", {})
     _, extra = models_json_schema(
@@ -90,10 +101,20 @@ def document(app: FastAPI, bodies: tuple[type[BaseModel], ...]) -> dict[str, Any
         "key": {"type": "http", "scheme": "bearer", "description": "A key such as `pk_0123456789ab_...`."}
     }
     for path, operations in found["paths"].items():
-        if path.startswith("/v1/"):
-            for operation in operations.values():
+        for operation in operations.values():
+            if path.startswith("/v1/"):
                 operation["security"] = [{"key": []}]
+            _show_examples(operation, components["schemas"])
     return found
+
+
+def _show_examples(operation: dict[str, Any], schemas: Mapping[str, Any]) -> None:
+    """Lift the example of a model to each body and answer of that model."""
+    for carrier in (operation.get("requestBody", {}), *operation["responses"].values()):
+        for media in carrier.get("content", {}).values():
+            name = media.get("schema", {}).get("$ref", "").rpartition("/")[2]
+            if name in schemas and not {"example", "examples"} & media.keys():
+                media["example"] = schemas[name]["examples"][0]
 
 
 def query_names(found: Mapping[str, Any]) -> dict[tuple[str, str], frozenset[str]]:

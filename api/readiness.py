@@ -6,7 +6,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from api.wire.fleet import CheckView, HealthView
+from api.wire.fields import CheckView
+from api.wire.fleet import HealthView
 from config.settings import Settings
 from models import workers
 from models.base import utcnow
@@ -61,7 +62,9 @@ class Readiness:
         if fresh:
             return CheckView(ok=True, detail=f"{fresh} inference worker{'s' if fresh > 1 else ''}")
         silent = f"{len(mine)} silent for {self._settings.worker.lease_seconds:g} seconds"
-        return CheckView(ok=False, detail=f"no live inference worker ({silent if mine else 'none has started'})")
+        return CheckView(
+            ok=False, detail=f"no live inference worker ({silent if mine else 'none has started'})"
+        )
 
     def _is_fresh(self, worker: Worker) -> bool:
         """Whether its counter moved within the lease; at first sight its own time must do."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import sys
 from collections.abc import Callable
 
 import uvicorn
@@ -14,6 +15,9 @@ from config.prices import load_prices
 from config.settings import Server as ServerSettings
 from config.settings import Settings
 from models.database import Database
+
+SWITCH_SECONDS = 0.001
+"""How soon a thread that parses a bulk lets others on: with Python's usual 5 ms, single jobs waited long."""
 
 GRACE_SECONDS = 10
 """How long requests in flight may go on after a signal; those that wait are answered at once."""
@@ -43,6 +47,7 @@ def serve(settings: Settings, check_schema: Callable[[Database], None]) -> None:
         RemoteAddress: ``server.host`` is not loopback and ``server.allow_remote`` is off.
     """
     check_address(settings.server)
+    sys.setswitchinterval(SWITCH_SECONDS)
     database = Database.connect(
         settings.database_url,
         pool_size=settings.database.pool_size,

@@ -46,7 +46,9 @@ def tagged_answer(request: Request, view: View, headers: dict[str, str]) -> Resp
     body = view.model_dump_json()
     tag = f'"{hashlib.blake2b(body.encode(), digest_size=12).hexdigest()}"'
     headers |= {"ETag": tag, "Cache-Control": "private, no-cache"}
-    known = {known.strip().removeprefix("W/") for known in request.headers.get("if-none-match", "").split(",")}
+    known = {
+        known.strip().removeprefix("W/") for known in request.headers.get("if-none-match", "").split(",")
+    }
     if tag in known or "*" in known:
         return Response(None, 304, headers)
     return Response(body, 200, headers, "application/json")

@@ -15,7 +15,10 @@ LOOK_ROUND = 5.0
 """How often a waiting request makes sure that its client is still there, in seconds."""
 
 Wait = Annotated[
-    float, Query(ge=0, le=3_600, allow_inf_nan=False, description="Seconds to wait for the end; 60 at most by default.")
+    float,
+    Query(
+        ge=0, le=3_600, allow_inf_nan=False, description="Seconds to wait for the end; 60 at most by default."
+    ),
 ]
 
 

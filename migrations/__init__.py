@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,9 +11,12 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from models.database import Database
+
+_ONE_AT_A_TIME = threading.Lock()
+"""Alembic keeps what it is at in one place for the whole process."""
 
 
 class SchemaError(Exception):
@@ -28,7 +32,9 @@ def _config() -> Config:
 
 def _run(database: Database, step: Callable[[Config], None]) -> None:
     config = _config()
-    with database.engine.connect() as connection, _unlinked(connection):
+    with _ONE_AT_A_TIME, database.engine.connect() as connection, _unlinked(connection):
+        if database.dialect == "postgresql":  # on SQLite a transaction holds the write lock from its start
+            connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('penstock migrations'))"))
         config.attributes["connection"] = connection
         step(config)
         connection.commit()

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import cast
 
-from sqlalchemy import Select, String, UniqueConstraint, case, func, select, update
+from sqlalchemy import Executable, Select, String, Table, UniqueConstraint, case, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from models.base import Base, UtcDateTime, upsert
+from models.base import Base, UtcDateTime
 from models.ids import new_id
 from models.job_rows import Job
 from models.states import State
@@ -28,18 +30,27 @@ class Agent(Base):
     last_used_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
+AT_ONCE = 500
+"""Agents that one statement names."""
+
+
+def _touch(insert: type[sqlite.Insert] | type[postgresql.Insert]) -> Executable:
+    statement = insert(cast(Table, Agent.__table__))
+    return statement.on_conflict_do_update(
+        index_elements=["tenant_id", "name"], set_={"last_used_at": statement.excluded.last_used_at}
+    )
+
+
+_TOUCH = {"sqlite": _touch(sqlite.Insert), "postgresql": _touch(postgresql.Insert)}
+
+
 def touch(session: Session, tenant_id: str, name: str, now: datetime) -> None:
     """Make the agent or note its use; its row stays locked until the transaction ends.
 
     The lock is what makes "does an earlier job of this agent still go on?" a
     question with one answer when two clients submit at once.
     """
-    values = {"id": new_id("agent"), "tenant_id": tenant_id, "name": name, "created_at": now}
-    session.execute(
-        upsert(session, Agent)
-        .values(**values, last_used_at=now)
-        .on_conflict_do_update(index_elements=["tenant_id", "name"], set_={"last_used_at": now})
-    )
+    _touch_many(session, tenant_id, [name], now)
 
 
 def is_busy(session: Session, tenant_id: str, name: str) -> bool:
@@ -54,24 +65,53 @@ def release_next(session: Session, tenant_id: str, name: str, now: datetime) -> 
     waits for its time), or if another of the agent's jobs runs or may run: a
     bulk is published behind jobs that were submitted while it was stored.
     """
-    touch(session, tenant_id, name, now)
-    active = _going_on(tenant_id, name).where(Job.claimable | (Job.state == State.RUNNING))
-    if session.scalar(active.limit(1)) is not None:
-        return None
-    head = session.execute(
-        _going_on(tenant_id, name).with_only_columns(Job.seq, Job.id, Job.state).order_by(Job.seq).limit(1)
-    ).first()
-    if head is None or head.state != State.QUEUED:
-        return None
-    session.execute(update(Job).where(Job.seq == head.seq).values(claimable=True))
-    return str(head.id)
+    return next(iter(release_many(session, tenant_id, [name], now)), None)
 
 
 def release_behind(session: Session, jobs: Iterable[Job], now: datetime) -> list[str]:
     """:func:`release_next` for the agents of some jobs; returns the ids that may now run."""
-    names = sorted({(job.tenant_id, job.agent) for job in jobs if job.agent is not None})
-    freed = (release_next(session, tenant_id, name, now) for tenant_id, name in names)
-    return [job_id for job_id in freed if job_id is not None]
+    names: dict[str, set[str]] = {}
+    for job in jobs:
+        if job.agent is not None:
+            names.setdefault(job.tenant_id, set()).add(job.agent)
+    freed = (release_many(session, tenant_id, names[tenant_id], now) for tenant_id in sorted(names))
+    return [job_id for ids in freed for job_id in ids]
+
+
+def release_many(session: Session, tenant_id: str, names: Iterable[str], now: datetime) -> list[str]:
+    """:func:`release_next` for many agents of a tenant in a few statements; returns the ids."""
+    ordered = sorted(set(names))
+    ready: list[str] = []
+    for first in range(0, len(ordered), AT_ONCE):
+        some = ordered[first : first + AT_ONCE]
+        _touch_many(session, tenant_id, some, now)
+        ready += _release(session, tenant_id, some)
+    return ready
+
+
+def _release(session: Session, tenant_id: str, names: Sequence[str]) -> list[str]:
+    going_on = (
+        select(Job.agent)
+        .where(Job.tenant_id == tenant_id, Job.agent.in_(names))
+        .where(Job.finished_at.is_(None), Job.staged.is_(False))
+    )
+    active = set(session.scalars(going_on.where(Job.claimable | (Job.state == State.RUNNING)).distinct()))
+    heads = session.execute(going_on.add_columns(func.min(Job.seq)).group_by(Job.agent))
+    firsts = [seq for name, seq in heads if name not in active]
+    if not firsts:
+        return []
+    queued = (Job.seq.in_(firsts), Job.state == State.QUEUED)
+    session.execute(update(Job).where(*queued).values(claimable=True))
+    return list(session.scalars(select(Job.id).where(*queued).order_by(Job.seq)))
+
+
+def _touch_many(session: Session, tenant_id: str, names: Sequence[str], now: datetime) -> None:
+    """:func:`touch` for agents in order of their names, so that two who lock several never wait for each other."""
+    rows = [
+        {"id": new_id("agent"), "tenant_id": tenant_id, "name": name, "created_at": now, "last_used_at": now}
+        for name in names
+    ]
+    session.execute(_TOUCH[session.get_bind().dialect.name], rows)
 
 
 def _going_on(tenant_id: str, name: str) -> Select[int]:

@@ -42,8 +42,7 @@ def publish(session: Session, bulk: Bulk, actor: str, now: datetime) -> list[str
         .values(staged=False, claimable=(Job.state == State.QUEUED) & Job.agent.is_(None))
         .execution_options(synchronize_session=False)
     )
-    for name in sorted(name for name in names if name):
-        agents.release_next(session, bulk.tenant_id, name, now)
+    agents.release_many(session, bulk.tenant_id, [name for name in names if name], now)
     deltas = Deltas()
     for llm, priority, state, count in groups:
         deltas.add((bulk.tenant_id, llm, priority, state), count)

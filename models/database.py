@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
@@ -76,7 +77,9 @@ def make_engine(url: str, *, pool_size: int = 16, busy_timeout_ms: int = 10_000)
     backend = parsed.get_backend_name()
     if backend == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
-        return create_engine(parsed, pool_size=pool_size, max_overflow=4, pool_pre_ping=True)
+        return create_engine(
+            parsed, pool_size=pool_size, max_overflow=4, pool_pre_ping=True, json_serializer=_to_json
+        )
     if backend != "sqlite":
         raise ValueError(f"database.url: {backend} is not supported; use sqlite or postgresql")
     if parsed.database in (None, "", ":memory:"):
@@ -85,11 +88,16 @@ def make_engine(url: str, *, pool_size: int = 16, busy_timeout_ms: int = 10_000)
         parsed,
         pool_size=pool_size,
         max_overflow=4,
+        json_serializer=_to_json,
         connect_args={"timeout": busy_timeout_ms / 1000, "check_same_thread": False},
     )
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _to_json(value: Any) -> str:
+    return orjson.dumps(value).decode()
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

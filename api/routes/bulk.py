@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import anyio
 import anyio.to_thread
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from starlette.responses import Response
 
@@ -12,7 +12,7 @@ from api.announce import announce_released
 from api.bodies import IdempotencyKey, JsonOrLines, NoBody, no_body
 from api.bulk_store import BulkStore
 from api.door import Desk, Seated
-from api.openapi import accepts, answers, problems
+from api.openapi import accepts, answers, empty, make_router, problems
 from api.views import ask_again, json_answer, tagged_answer
 from api.waiting import Wait, check_wait, ended
 from api.wire.bulk import BulkView, bulk_view
@@ -21,7 +21,7 @@ from models import audit, bulks, endings, jobs
 from models.base import utcnow
 from models.states import WAITING
 
-router = APIRouter(tags=["bulk"])
+router = make_router("bulk")
 
 CANCEL_JOBS = 200
 """Jobs that one transaction cancels."""
@@ -45,7 +45,7 @@ async def submit_bulk(desk: Seated, body: JsonOrLines, key: IdempotencyKey) -> R
 @router.get(
     "/v1/bulk/{bulk_id}",
     responses=answers(200, BulkView, "The bulk as it is now.", "ETag", "Retry-After")
-    | {304: {"description": "The client has it already, by If-None-Match."}}
+    | empty(304, "The client has it already, by If-None-Match.")
     | problems(404),
 )
 async def get_bulk(desk: Seated, request: Request, bulk_id: str, wait: Wait = 0) -> Response:

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 import orjson
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import Header, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
 from api.door import Desk, Seated
-from api.openapi import answers, problems
+from api.openapi import answers, empty, make_router, problems
 from api.problems import Problem
 from api.sightings import EVENTS
 from api.views import json_answer
@@ -20,7 +20,7 @@ from api.wire.event import EventPage, EventView
 from models.job_rows import Job
 from models.states import TERMINAL, State
 
-router = APIRouter(tags=["jobs"])
+router = make_router("jobs")
 
 AT_ONCE = 1_000
 """Events that one answer, or one look of a stream, holds."""
@@ -52,14 +52,16 @@ LastId = Annotated[
 @router.get(
     "/v1/jobs/{job_id}/events",
     responses={200: answers(200, EventPage, "Events so far, or a stream until the job ends.")[200] | STREAM}
-    | {204: {"description": "The stream is over: the job has ended and the client has seen it all."}}
+    | empty(204, "The stream is over: the job has ended and the client has seen it all.")
     | problems(404),
 )
 async def get_events(
     desk: Seated,
     request: Request,
     job_id: str,
-    stream: Annotated[bool, Query(description="Server-sent events, as with Accept: text/event-stream.")] = False,
+    stream: Annotated[
+        bool, Query(description="Server-sent events, as with Accept: text/event-stream.")
+    ] = False,
     last_id: LastId = None,
 ) -> Response:
     """See what happened to a job, and go on seeing it."""
@@ -112,7 +114,9 @@ def _submission(job: Job, views: list[EventView]) -> EventView:
     """The state in which the job came; a retry overwrites ``run_at``, but then it was promoted before."""
     later = job.run_at is not None and job.run_at > job.created_at
     if job.failures:
-        later = views[:1] != [] and views[0].data.get("state") == State.QUEUED and not views[0].data.get("fence")
+        later = (
+            views[:1] != [] and views[0].data.get("state") == State.QUEUED and not views[0].data.get("fence")
+        )
     state = State.SCHEDULED if later else State.QUEUED
     return EventView(
         id=BEGINNING, type="state", at=job.created_at, data={"state": state.value, "attempt": 1, "fence": 0}

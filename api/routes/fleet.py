@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
 from starlette.responses import Response
 
 from api.door import Desk, Seated
-from api.openapi import answers, problems
+from api.openapi import answers, make_router, problems
 from api.views import json_answer
 from api.wire.fleet import LlmList, LlmView, PriceView, QueueList, QueueView, WorkerList, WorkerView
 from api.wire.job import decimal_text
@@ -15,7 +14,7 @@ from models.base import utcnow
 from models.states import Priority
 from models.workers import Llm, Worker
 
-router = APIRouter(tags=["fleet"])
+router = make_router("fleet")
 
 
 @router.get("/v1/llms", responses=answers(200, LlmList, "All configured LLMs.") | problems())

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response
 
 from api.door import Door
 from api.metrics import QueueCollector
-from api.openapi import answers, problems
+from api.openapi import Responses, answers, make_router, problems
 from api.problems import Kind, Problem
 from api.views import json_answer
 from api.wire.fleet import HealthView
 from config import telemetry
 
-router = APIRouter(tags=["health"])
+router = make_router("health")
 
 RETRY_AFTER = "2"
+
+METRICS: Responses = {
+    200: {
+        "description": "All metrics of all processes, in Prometheus's text format.",
+        "content": {"text/plain": {"schema": {"type": "string"}}},
+    }
+}
 
 
 @router.get(
@@ -60,8 +67,7 @@ def _answer(health: HealthView) -> Response:
 
 @router.get(
     "/metrics",
-    responses={200: {"description": "All metrics of all processes.", "content": {"text/plain": {"schema": {"type": "string"}}}}}
-    | problems(always=(421, 503)),
+    responses=METRICS | problems(always=(421, 503)),
 )
 def metrics(request: Request) -> Response:
     """Give Prometheus the figures of the API and the workers, and of the queues as they are now."""

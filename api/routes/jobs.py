@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from fastapi.concurrency import run_in_threadpool
 from starlette.responses import Response
 
@@ -16,7 +16,7 @@ from api.bodies import IdempotencyKey, JsonBody, NoBody, no_body
 from api.door import Desk, Seated
 from api.explain import parse
 from api.once import Once
-from api.openapi import accepts, answers, problems
+from api.openapi import accepts, answers, empty, make_router, problems
 from api.problems import Kind, Problem, invalid
 from api.views import ask_again, json_answer, show_job, show_jobs, show_new_job, tagged_answer
 from api.waiting import Wait, check_wait, ended
@@ -32,7 +32,7 @@ from models.listing import Filters
 from models.states import WAITING, Priority, State
 from models.submission import NewJob
 
-router = APIRouter(tags=["jobs"])
+router = make_router("jobs")
 
 
 @router.post(
@@ -99,7 +99,7 @@ def _filters(query: JobQuery) -> Filters:
 @router.get(
     "/v1/jobs/{job_id}",
     responses=answers(200, JobView, "The job as it is now.", "ETag", "Retry-After")
-    | {304: {"description": "The client has it already, by If-None-Match."}}
+    | empty(304, "The client has it already, by If-None-Match.")
     | problems(404),
 )
 async def get_job(desk: Seated, request: Request, job_id: str, wait: Wait = 0) -> Response:
@@ -119,7 +119,7 @@ def _look(desk: Desk, job_id: str) -> JobView:
 @router.delete(
     "/v1/jobs/{job_id}",
     status_code=204,
-    responses={204: {"description": "Gone; its bill and audit trail stay."}} | problems(404, 409),
+    responses=empty(204, "Gone; its bill and audit trail stay.") | problems(404, 409),
 )
 def delete_job(desk: Seated, job_id: str) -> Response:
     """Delete an ended job with all that it asked and gave."""
@@ -150,7 +150,7 @@ def cancel_job(desk: Seated, job_id: str, body: NoBody) -> Response:
         elif job.state != State.CANCELLED:
             raise Problem(Kind.ALREADY_ENDED, f"it has {job.state}: there is nothing to cancel")
         view = show_job(desk, session, job)
-    return json_answer(view, 202 if view.state == State.RUNNING else 200)
+    return json_answer(view, 202 if view.state == "running" else 200)
 
 
 @router.post(

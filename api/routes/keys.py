@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
 from starlette.responses import Response
 
 from api.bodies import JsonBody
 from api.door import Seated
 from api.explain import parse
 from api.keyring import SHAPE
-from api.openapi import accepts, answers, problems
+from api.openapi import accepts, answers, empty, make_router, problems
 from api.problems import not_found
 from api.views import json_answer
 from api.wire.people import KeyBody, KeyList, KeyView, NewKeyView
@@ -17,7 +16,7 @@ from models import audit, keys
 from models.base import utcnow
 from models.keys import ApiKey
 
-router = APIRouter(tags=["keys"])
+router = make_router("keys")
 
 
 @router.get("/v1/keys", responses=answers(200, KeyList, "All keys, revoked ones too.") | problems())
@@ -25,7 +24,7 @@ def list_keys(desk: Seated) -> Response:
     """List the keys of your tenant."""
     with desk.database.read() as session:
         found = keys.listed(session, desk.caller.tenant_id)
-    return json_answer(KeyList(data=[KeyView(**_columns(key)) for key in found]))
+    return json_answer(KeyList(data=[_view(key) for key in found]))
 
 
 @router.post(
@@ -43,14 +42,13 @@ def create_key(desk: Seated, body: JsonBody) -> Response:
         (key,) = (key for key in keys.listed(session, desk.caller.tenant_id) if key.id == key_id)
         act = audit.row(desk.caller.tenant_id, desk.caller.key_id, "key.create", key_id, now)
         audit.record(session, [act])
-    return json_answer(NewKeyView(**_columns(key), key=text), 201)
+    return json_answer(NewKeyView(**_view(key).model_dump(), key=text), 201)
 
 
 @router.delete(
     "/v1/keys/{key_id}",
     status_code=204,
-    responses={204: {"description": "Revoked: refused from now on, by other processes within seconds."}}
-    | problems(404),
+    responses=empty(204, "Revoked: refused from now on, by other processes within seconds.") | problems(404),
 )
 def revoke_key(desk: Seated, key_id: str) -> Response:
     """Revoke a key of your tenant."""
@@ -65,5 +63,5 @@ def revoke_key(desk: Seated, key_id: str) -> Response:
     return Response(None, 204)
 
 
-def _columns(key: ApiKey) -> dict[str, object]:
-    return {"id": key.id, "name": key.name, "created_at": key.created_at, "revoked_at": key.revoked_at}
+def _view(key: ApiKey) -> KeyView:
+    return KeyView(id=key.id, name=key.name, created_at=key.created_at, revoked_at=key.revoked_at)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 import orjson
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from starlette.responses import Response
 
 from api import pages
 from api.door import Seated
-from api.openapi import answers, problems
+from api.openapi import answers, make_router, problems
 from api.views import json_answer
 from api.wire import queries
 from api.wire.job import decimal_text
@@ -19,7 +19,7 @@ from models import audit, costs
 from models.audit import Audit
 from models.costs import Cost
 
-router = APIRouter(tags=["ledger"])
+router = make_router("ledger")
 
 Page = Annotated[queries.Query, Query()]
 

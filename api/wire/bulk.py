@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
-from api.wire.fields import Moment, View
+from api.wire.fields import Moment, View, shown
 from models.bulks import Bulk
 from models.states import TERMINAL, State
 
@@ -46,7 +46,7 @@ class CountsView(View):
 class BulkView(View):
     """A handle on jobs that came together; `GET /v1/jobs?bulk=` lists them."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
+    model_config = shown(EXAMPLE)
 
     id: str
     object: Literal["bulk"] = "bulk"

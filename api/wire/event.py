@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
-from api.wire.fields import Moment, View
+from api.wire.fields import Moment, View, shown
 
 EXAMPLE: dict[str, Any] = {
     "object": "list",
     "data": [
-        {"id": "0", "type": "state", "at": "2026-11-20T08:30:00.120000Z", "data": {"state": "queued", "attempt": 1}},
+        {
+            "id": "0",
+            "type": "state",
+            "at": "2026-11-20T08:30:00.120000Z",
+            "data": {"state": "queued", "attempt": 1},
+        },
         {
             "id": "41",
             "type": "tokens",
@@ -35,7 +40,7 @@ class EventView(View):
 class EventPage(View):
     """Events of a job, oldest first."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
+    model_config = shown(EXAMPLE)
 
     object: Literal["list"] = "list"
     data: list[EventView]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import (
     AwareDatetime,
@@ -66,6 +66,16 @@ class View(BaseModel):
     """What a client is shown."""
 
     model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=True)
+
+
+def shown(example: dict[str, Any]) -> ConfigDict:
+    """The configuration of a model that the OpenAPI document shows by an example."""
+    return ConfigDict(json_schema_extra={"examples": [example]})
+
+
+def listed(*examples: dict[str, Any], **more: Any) -> ConfigDict:
+    """The same for a list of things."""
+    return shown({"object": "list", "data": list(examples), **more})
 
 
 class CheckView(View):

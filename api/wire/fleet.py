@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
-from api.wire.fields import Amount, CheckView, Moment, View
+from api.wire.fields import Amount, CheckView, Moment, View, listed, shown
 from api.wire.job import PriorityName
 
 LLM_EXAMPLE: dict[str, Any] = {
@@ -54,7 +54,7 @@ class PriceView(View):
 class LlmView(View):
     """A configured LLM; what only a worker knows is null until one has told."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [LLM_EXAMPLE]})
+    model_config = shown(LLM_EXAMPLE)
 
     object: Literal["llm"] = "llm"
     alias: Annotated[str, Field(description="What a job's `llm` names.")]
@@ -71,6 +71,8 @@ class LlmView(View):
 class LlmList(View):
     """All configured LLMs."""
 
+    model_config = listed(LLM_EXAMPLE)
+
     object: Literal["list"] = "list"
     data: list[LlmView]
 
@@ -78,7 +80,7 @@ class LlmList(View):
 class WorkerView(View):
     """A process that does the work."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [WORKER_EXAMPLE]})
+    model_config = shown(WORKER_EXAMPLE)
 
     id: str
     object: Literal["worker"] = "worker"
@@ -93,6 +95,8 @@ class WorkerView(View):
 class WorkerList(View):
     """All workers that live."""
 
+    model_config = listed(WORKER_EXAMPLE)
+
     object: Literal["list"] = "list"
     data: list[WorkerView]
 
@@ -100,7 +104,7 @@ class WorkerList(View):
 class QueueView(View):
     """Jobs of one LLM and priority that have not ended."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [QUEUE_EXAMPLE]})
+    model_config = shown(QUEUE_EXAMPLE)
 
     object: Literal["queue"] = "queue"
     llm: str
@@ -114,12 +118,16 @@ class QueueView(View):
 class QueueList(View):
     """All queues that are not empty."""
 
+    model_config = listed(QUEUE_EXAMPLE)
+
     object: Literal["list"] = "list"
     data: list[QueueView]
 
 
 class HealthView(View):
     """Whether the service works, and each part of it."""
+
+    model_config = shown({"status": "ok", "checks": {"database": {"ok": True, "detail": "it answers"}}})
 
     status: Literal["ok"] = "ok"
     checks: dict[str, CheckView] = Field(default_factory=dict)

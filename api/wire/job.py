@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from api.wire.fields import Amount, Moment, View
+from api.wire.fields import Amount, Moment, View, listed, shown
 from models.listing import Details
 from models.states import Priority
 
@@ -88,7 +88,7 @@ class CostView(View):
 class JobView(View):
     """A job with everything known of it."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
+    model_config = shown(EXAMPLE)
 
     id: str
     object: Literal["job"] = "job"
@@ -97,7 +97,9 @@ class JobView(View):
     agent: str | None
     llm: str
     created_at: Moment
-    run_at: Annotated[Moment | None, Field(description="Earliest start; after a failure, of the next attempt.")]
+    run_at: Annotated[
+        Moment | None, Field(description="Earliest start; after a failure, of the next attempt.")
+    ]
     started_at: Moment | None
     finished_at: Moment | None
     attempt: Annotated[int, Field(description="Number of the present attempt, from 1.")]
@@ -116,6 +118,8 @@ class JobView(View):
 
 class JobPage(View):
     """Jobs, newest first, and where the next page begins."""
+
+    model_config = listed(EXAMPLE, next_cursor="MTo0MTI")
 
     object: Literal["list"] = "list"
     data: list[JobView]
@@ -147,7 +151,8 @@ def job_view(details: Details, currency: str) -> JobView:
             completion_tokens=job.completion_tokens or 0,
         ),
         cost=CostView(
-            currency=cost.currency if cost else currency, amount=decimal_text(cost.amount if cost else Decimal(0))
+            currency=cost.currency if cost else currency,
+            amount=decimal_text(cost.amount if cost else Decimal(0)),
         ),
         metadata=job.extra,
         tags=job.tags,

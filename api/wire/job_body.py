@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
-from api.wire.fields import AgentName, Body, Short, Text, Time, Value
+from api.wire.fields import AgentName, Body, Short, Text, Time, Value, shown
 
 LATER = frozenset({"webhook", "max_cost", "tools", "tool_choice", "images", "workflow", "after"})
 """Fields that are known and have not landed yet."""
@@ -77,7 +77,7 @@ class JobBody(Body):
     messages: Annotated[
         list[MessageBody], Field(min_length=1, description="The whole conversation; or give `prompt`.")
     ] = Field(default_factory=list)
-    prompt: Annotated[Text, Field(description="Short for one user message.")] = ""
+    prompt: Annotated[Text, Field(description="Short for one user message.")] = Field(default_factory=str)
     agent: Annotated[
         AgentName | None,
         Field(description="The agent's jobs run one at a time, in order, and share a persistent cache."),
@@ -104,9 +104,9 @@ class JobBody(Body):
     timeout_seconds: Annotated[
         float | None, Field(gt=0, le=604_800, description="How long an attempt may take.")
     ] = None
-    max_attempts: Annotated[
-        int | None, Field(ge=1, le=20, description="How many failures end the job.")
-    ] = None
+    max_attempts: Annotated[int | None, Field(ge=1, le=20, description="How many failures end the job.")] = (
+        None
+    )
     metadata: Annotated[dict[Short, Value], Field(description="Strings to carry along.")] = Field(
         default_factory=dict
     )
@@ -115,5 +115,7 @@ class JobBody(Body):
 
 class BulkBody(Body):
     """Many jobs that are stored together, all or none."""
+
+    model_config = shown({"jobs": [EXAMPLE, {"prompt": "Say hello."}]})
 
     jobs: Annotated[list[JobBody], Field(min_length=1)]

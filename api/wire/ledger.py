@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
-from api.wire.fields import Amount, Moment, View
+from api.wire.fields import Amount, Moment, View, listed, shown
 
 COST_EXAMPLE: dict[str, Any] = {
     "object": "cost",
@@ -34,7 +34,7 @@ AUDIT_EXAMPLE: dict[str, Any] = {
 class CostEntry(View):
     """Tokens of one attempt and their price; what nobody pays for stands at 0."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [COST_EXAMPLE]})
+    model_config = shown(COST_EXAMPLE)
 
     object: Literal["cost"] = "cost"
     job: str
@@ -52,6 +52,8 @@ class CostEntry(View):
 class CostPage(View):
     """Cost entries, newest first."""
 
+    model_config = listed(COST_EXAMPLE, next_cursor=None)
+
     object: Literal["list"] = "list"
     data: list[CostEntry]
     next_cursor: str | None
@@ -60,7 +62,7 @@ class CostPage(View):
 class AuditEntry(View):
     """Who did what to which thing, and when."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [AUDIT_EXAMPLE]})
+    model_config = shown(AUDIT_EXAMPLE)
 
     object: Literal["act"] = "act"
     at: Moment
@@ -72,6 +74,8 @@ class AuditEntry(View):
 
 class AuditPage(View):
     """Acts, newest first."""
+
+    model_config = listed(AUDIT_EXAMPLE, next_cursor=None)
 
     object: Literal["list"] = "list"
     data: list[AuditEntry]

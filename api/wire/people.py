@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
-from api.wire.fields import NO_NUL, Body, Moment, View
+from api.wire.fields import NO_NUL, Body, Moment, View, listed, shown
 
 AGENT_EXAMPLE: dict[str, Any] = {
     "object": "agent",
@@ -28,7 +28,7 @@ KEY_EXAMPLE: dict[str, Any] = {
 class AgentView(View):
     """A named identity whose conversation goes on."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [AGENT_EXAMPLE]})
+    model_config = shown(AGENT_EXAMPLE)
 
     object: Literal["agent"] = "agent"
     name: str
@@ -41,6 +41,8 @@ class AgentView(View):
 class AgentPage(View):
     """Agents by name, and where the next page begins."""
 
+    model_config = listed(AGENT_EXAMPLE, next_cursor=None)
+
     object: Literal["list"] = "list"
     data: list[AgentView]
     next_cursor: str | None
@@ -49,7 +51,7 @@ class AgentPage(View):
 class KeyBody(Body):
     """A key to be made."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "laptop"}]})
+    model_config = shown({"name": "laptop"})
 
     name: Annotated[
         str,
@@ -61,7 +63,7 @@ class KeyBody(Body):
 class KeyView(View):
     """A key, without its secret."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [KEY_EXAMPLE]})
+    model_config = shown(KEY_EXAMPLE)
 
     id: str
     object: Literal["key"] = "key"
@@ -73,15 +75,15 @@ class KeyView(View):
 class NewKeyView(KeyView):
     """A key that was just made."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [KEY_EXAMPLE | {"key": "pk_0123456789ab_…"}]}
-    )
+    model_config = shown(KEY_EXAMPLE | {"key": "pk_0123456789ab_…"})
 
     key: Annotated[str, Field(description="Shown this once.")]
 
 
 class KeyList(View):
     """All keys of a tenant, oldest first."""
+
+    model_config = listed(KEY_EXAMPLE)
 
     object: Literal["list"] = "list"
     data: list[KeyView]

@@ -25,6 +25,6 @@ class ProblemView(View):
     detail: str
     request_id: Annotated[str, Field(description="Also in the header X-Request-ID.")]
     errors: list[Fault] | None = None
-    checks: Annotated[dict[str, CheckView] | None, Field(description="Parts of the service, when not ready.")] = (
-        None
-    )
+    checks: Annotated[
+        dict[str, CheckView] | None, Field(description="Parts of the service, when not ready.")
+    ] = None

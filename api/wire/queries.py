@@ -10,8 +10,12 @@ from api.pages import USUAL
 from api.wire.fields import BULK_ID, AgentName, Short, Time, Value
 from api.wire.job import PriorityName, StateName
 
-Limit = Annotated[int, Field(ge=1, le=1_000, description="Rows of a page; the service has a limit of its own.")]
-Cursor = Annotated[str, Field(min_length=1, max_length=512, description="The `next_cursor` of the page before.")]
+Limit = Annotated[
+    int, Field(ge=1, le=1_000, description="Rows of a page; the service has a limit of its own.")
+]
+Cursor = Annotated[
+    str, Field(min_length=1, max_length=512, description="The `next_cursor` of the page before.")
+]
 
 
 class Query(BaseModel):

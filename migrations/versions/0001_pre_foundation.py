@@ -1,4 +1,4 @@
-"""pre foundation
+"""Pre foundation.
 
 Revision: 0001, after
 Created: 2026-11-20 18:38:32.103995

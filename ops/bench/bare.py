@@ -1,7 +1,7 @@
 """The yardstick: the same prompts straight through mlx-lm's ``BatchGenerator``, and nothing around it.
 
 ``python -m ops.bench.bare FOLDER ROWS PREFILL_ROWS PREFILL_TOKENS`` loads the
-LLM, then answers each JSON line on its input ``{"chats": [...], "max_tokens": n}``
+LLM as the service does, then answers each JSON line on its input ``{"chats": [...], "max_tokens": n}``
 with ``{"seconds": s, "tokens": n}``. Rendering and tokenising the prompts is
 not counted, nor is any text made of the tokens: the service does both.
 """
@@ -13,25 +13,27 @@ import sys
 import time
 from typing import Any
 
-from mlx_lm import load
 from mlx_lm.generate import BatchGenerator
+
+from workers.backends.loading import load
 
 
 def main() -> None:
     """Serve until the input ends."""
     folder, rows, prefill_rows, prefill_tokens = sys.argv[1], *map(int, sys.argv[2:5])
-    loaded: Any = load(folder)
-    llm, tokenizer = loaded[:2]
+    llm = load(folder)
     print(json.dumps({"ready": True}), flush=True)
     for text in sys.stdin:
         asked = json.loads(text)
         prompts = [
-            tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=True, return_dict=False)
+            llm.tokenizer.apply_chat_template(
+                chat, add_generation_prompt=True, tokenize=True, return_dict=False
+            )
             for chat in asked["chats"]
         ]
         generator: Any = BatchGenerator(  # mostly without types
-            llm,
-            stop_tokens=[[token] for token in tokenizer.eos_token_ids],
+            llm.model,
+            stop_tokens=[[token] for token in llm.eos_ids],
             completion_batch_size=rows,
             prefill_batch_size=prefill_rows,
             prefill_step_size=prefill_tokens,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -70,6 +72,7 @@ def inference(ctx: typer.Context, llm: LlmPath = None, data_dir: DataDir = None,
     """Run the worker that holds the LLM."""
 
     def run(settings: Settings) -> int:
+        _with_blas(settings)
         import migrations
         from workers.inference import main
 
@@ -132,6 +135,17 @@ def _run(call: Invocation, main: Callable[[Settings], int]) -> None:
     with _plainly():
         status = main(call.settings)
     raise typer.Exit(status)
+
+
+def _with_blas(settings: Settings) -> None:
+    """Start this process anew with a faster BLAS where there is one and nobody has preloaded it yet."""
+    from ops.supervisor.child import ROOT, penstock
+    from ops.supervisor.up import preloaded
+
+    wanted = preloaded(settings)
+    if any(os.environ.get(name) != value for name, value in wanted.items()):
+        command = penstock(*sys.argv[1:])
+        os.execve(command[0], command, {**os.environ, **wanted, "PYTHONPATH": str(ROOT)})  # noqa: S606 - ourselves
 
 
 @contextmanager

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 from json import dumps
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,7 +31,7 @@ Out = Annotated[Path | None, typer.Option("--out", help="Write all measurements 
 def demo(
     ctx: typer.Context,
     llm: LlmPath = None,
-    jobs: Jobs = 120,
+    jobs: Jobs = 108,
     keep: Keep = False,
     data_dir: DataDir = None,
     json: Json = False,
@@ -38,6 +40,7 @@ def demo(
     call = Invocation.of(ctx, data_dir, json)
     from ops.demo import run, tables
 
+    _stop_when_told()
     outcome = run(jobs, serving(llm), say, folder=call.data_dir, keep=keep)
     if call.json:
         document(tables.as_document(outcome))
@@ -61,14 +64,18 @@ def bench(
     """Measure throughput, pick-up and submissions against their targets."""
     call = Invocation.of(ctx, data_dir, json)
     from ops.bench import SECTIONS, Effort, as_document, machine, run
+    from ops.doctor.device import SLOW_BLAS
 
     chosen = sections or list(SECTIONS)
     if unknown := [name for name in chosen if name not in SECTIONS]:
         known = ", ".join(SECTIONS)
         raise Complaint(f"There is no section {unknown[0]}: choose among {known}.", CONFIGURATION_ERROR)
     effort = Effort.quick() if quick else Effort()
+    _stop_when_told()
     facts = machine()
     say(f"{facts['system']}, {facts['device']}, {facts['cores']} cores. {facts['note']}")
+    if facts["blas"] == SLOW_BLAS and not quick:
+        say("Without OpenBLAS the random Llama takes hours on a CPU; `penstock doctor` names the package.")
     figures = list(run(chosen, effort, say))
     found = as_document(figures, effort, facts)
     if out is not None:
@@ -79,6 +86,15 @@ def bench(
         table(None, ("figure", ">value", ">target", ""), [_row(figure) for figure in figures])
         if quick:
             print("\nA quick run: it shows that the benchmarks work, its figures mean nothing.")
+
+
+def _stop_when_told() -> None:
+    """Let SIGTERM unwind as Ctrl-C does: the service is stopped and its folder removed."""
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
 
 
 def _row(figure: Figure) -> tuple[object, ...]:

@@ -80,7 +80,7 @@ def _reasons(work: Work, played: Played, mean_batch: float) -> Iterable[str]:
     if len(played.done) < work.total:
         yield f"{work.total - len(played.done)} jobs were never submitted"
     if mean_batch < LEAST_BATCH:
-        yield f"the mean batch is {mean_batch:.1f}, less than {LEAST_BATCH:g}"
+        yield f"the mean batch is {mean_batch:.2f}, less than {LEAST_BATCH:g}"
 
 
 def answer(done: Done) -> str:

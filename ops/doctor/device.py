@@ -22,6 +22,7 @@ import mlx_lm
 print(json.dumps({"device": str(mx.default_device()), "right": total.item() == 256**3, **known}))
 """
 PATIENCE_SECONDS = 120.0
+SLOW_BLAS = "MLX's own"
 
 
 def accelerator(settings: Settings) -> Iterator[Finding]:
@@ -72,7 +73,7 @@ def blas_name() -> str:
     from workers.backends import blas
 
     found = blas.find()
-    return str(found) if found is not None else "MLX's own"
+    return str(found) if found is not None else SLOW_BLAS
 
 
 def _blas() -> Finding:

@@ -6,9 +6,14 @@ from config.sources import PROJECT
 
 
 def pico() -> str:
-    """The model card of the built-in LLM, which lies beside its weights."""
-    (card,) = (PROJECT / "workers" / "backends" / "pico").glob("*.md")
-    return card.read_text(encoding="utf-8")
+    """The model card of the built-in LLM, which lies beside its weights.
+
+    Raises FileNotFoundError when there is none: weights without a card are not shipped.
+    """
+    cards = sorted((PROJECT / "workers" / "backends" / "pico").glob("*.md"))
+    if not cards:
+        raise FileNotFoundError("workers/backends/pico has no model card (a *.md beside the weights)")
+    return cards[0].read_text(encoding="utf-8")
 
 
 def changelog() -> str:

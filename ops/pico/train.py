@@ -104,6 +104,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--compile", action="store_true", help="needs a C++ compiler on a CPU")
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--export", type=Path, required=True)
+    parser.add_argument("--tokenizer", type=Path, help="take this tokenizer.json, train none")
     parser.add_argument("--minutes", type=float, default=10.0, help="between checkpoints")
     return parser.parse_args()
 
@@ -112,7 +113,8 @@ def main() -> None:
     """Train until the last step; save now and then and at the end."""
     options = arguments()
     torch.set_num_threads(options.threads)
-    trainer = Trainer(options, recipe.tokenizer(options.seed))
+    cut = Tokenizer.from_file(str(options.tokenizer)) if options.tokenizer else recipe.tokenizer(options.seed)
+    trainer = Trainer(options, cut)
     began = saved = time.monotonic()
     while trainer.step < options.steps:
         loss = trainer.advance()

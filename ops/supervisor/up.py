@@ -16,7 +16,7 @@ import httpx2
 from config.names import variable
 from ops.addresses import address, claim_port
 from ops.lifeline import Lifeline
-from ops.show import line
+from ops.show import line, say
 from ops.storage import connect
 from ops.supervisor.child import Child, Program, penstock
 from ops.supervisor.logs import LogTail
@@ -58,6 +58,7 @@ def serve(settings: Settings, overrides: Mapping[str, Any], *, as_json: bool) ->
         ]
         tail = LogTail({child.program.name: child.log for child in children}, sys.stderr)
         tail.start()
+        say(f"Starting Penstock in {folder} …")
         readiness = Readiness(address(settings.server.host, port), database, children, settings.default_llm)
         try:
             return Supervisor(children, on_death=telemetry.forget_process).run(

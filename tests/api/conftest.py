@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -17,7 +17,6 @@ from starlette.testclient import TestClient
 from api.app import create_app
 from api.serve import Server
 from config.settings import Settings
-from migrations.metadata import metadata
 from models import endings, jobs, keys, tenants, workers
 from models.base import utcnow
 from models.database import Database
@@ -26,17 +25,17 @@ from models.jobs import Claim
 from models.states import State
 from models.workers import Llm, Worker
 
-Claims = Callable[..., list[Claim]]
+
+BOTH = pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
+"""Runs a test once over each database; without it, SQLite must do."""
 
 
 @pytest.fixture
-def database(request: pytest.FixtureRequest, sqlite_url: str) -> Iterator[Database]:
-    """A database with all tables; on SQLite, unless a test asks for ``database_url``."""
-    url = request.getfixturevalue("database_url") if "database_url" in request.fixturenames else sqlite_url
-    database = Database.connect(url)
-    metadata.create_all(database.engine)
-    yield database
-    database.close()
+def database(request: pytest.FixtureRequest) -> Database:
+    """A migrated, empty database."""
+    kind = getattr(request, "param", "sqlite")
+    made: Database = request.getfixturevalue("sqlite_database" if kind == "sqlite" else "postgres_database")
+    return made
 
 
 @pytest.fixture

@@ -47,7 +47,8 @@ def test_looking_takes_no_lock(sqlite_url: str, connect: Connect) -> None:
     """While another connection holds the write lock, a look answers at once."""
     database = connect(sqlite_url)
     changes = Changes(database)
-    with database.write():
+    with database.write() as session:
+        session.execute(text("CREATE TABLE t (x)"))
         assert changes.look()
         assert not changes.look()
     changes.close()

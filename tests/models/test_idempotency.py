@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy.exc import IntegrityError
 
 from models import idempotency
 from models.database import Database
-from models.idempotency import Answer, KeyReused, fingerprint
+from models.idempotency import Answer, KeyReused, KeyTaken, fingerprint
 from tests.rows import TENANT, at
 
 PRINT = fingerprint("POST /v1/jobs", b'{"prompt": "x"}')
@@ -27,7 +26,7 @@ def recall(database: Database, key: str, print_: str = PRINT, tenant_id: str = T
 
 
 def test_the_first_answer_is_given_again(database: Database) -> None:
-    """A known key with the same request gets status, place and body of the first answer; a new one nothing."""
+    """A known key with the same request gets the whole first answer; a new key gets nothing."""
     remember(database, "k")
     assert recall(database, "k") == ANSWER
     assert recall(database, "other") is None
@@ -41,8 +40,13 @@ def test_a_key_belongs_to_its_tenant(database: Database) -> None:
 
 
 @pytest.mark.parametrize(
-    ("route", "body"), [("POST /v1/jobs", b"{}"), ("POST /v1/bulk", b'{"prompt": "x"}'), ("POST /v1/job", b's{"prompt": "x"}')]
-)  # fmt: skip
+    ("route", "body"),
+    [
+        ("POST /v1/jobs", b"{}"),
+        ("POST /v1/bulk", b'{"prompt": "x"}'),
+        ("POST /v1/job", b's{"prompt": "x"}'),
+    ],
+)
 def test_another_request_under_the_key_is_refused(database: Database, route: str, body: bytes) -> None:
     """The key cannot be used again with another body or at another route."""
     remember(database, "k")
@@ -53,7 +57,7 @@ def test_another_request_under_the_key_is_refused(database: Database, route: str
 def test_of_two_at_once_one_wins(database: Database) -> None:
     """The second transaction with a key fails, so that its job is not stored either."""
     remember(database, "k")
-    with pytest.raises(IntegrityError):
+    with pytest.raises(KeyTaken):
         remember(database, "k")
 
 

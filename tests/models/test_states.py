@@ -39,18 +39,19 @@ def pairs(names: set[str]) -> set[Pair]:
 
 
 def bring(desk: Desk, state: State, expires: float | None) -> Held:
-    """A new job brought into a state."""
+    """A new job brought into a state; how it got there is not looked at."""
+    desk.careful = False
     due = at(10) if state == State.SCHEDULED else None
     until = 0 if state == State.EXPIRED else expires
     (job_id,) = desk.submit(new_job(run_at=due, expires_at=None if until is None else at(until)))
-    if state in WAITING:
-        return Held(job_id, 0)
+    held = Held(job_id, 0)
     if state == State.EXPIRED:
         desk.expire()
-        return Held(job_id, 0)
-    held = next(Held(job_id, claim.fence) for claim in desk.claim(100) if claim.job_id == job_id)
-    if state != State.RUNNING:
-        desk.finish(held, state=state)
+    elif state not in WAITING:
+        held = next(Held(job_id, claim.fence) for claim in desk.claim(100) if claim.job_id == job_id)
+        if state != State.RUNNING:
+            desk.finish(held, state=state)
+    desk.careful = True
     return held
 
 

@@ -37,7 +37,7 @@ def advance(database: Database, share: int, llm: str = LLM) -> int:
 
 
 def test_a_job_starts_where_the_one_before_it_reaches(database: Database) -> None:
-    """start = max(virtual clock, own reach), reach = start + cost: within one call and over several."""
+    """The start is max(virtual clock, own reach), the reach is start + cost: in one call and over several."""
     assert take(database, 10, 5, 7) == [0, 10, 15]
     assert take(database, 1) == [22]
     assert take(database, 1) == [23]

@@ -112,3 +112,21 @@ def test_serving_another_llm(tmp_path: Path) -> None:
     folder.mkdir()
     assert serving(str(folder)) == {"default_llm": "llm", "llms.llm": {"path": str(folder)}}
     assert serving("a/b")["llms.b"] == {"path": "a/b"}
+
+
+def test_a_worker_that_lacks_the_fast_blas_starts_anew(
+    penstock: Penstock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker started by hand takes its own arguments along; one that has the library goes on."""
+    started: list[tuple[tuple[str, ...], str]] = []
+
+    def execve(_: str, command: tuple[str, ...], environment: dict[str, str]) -> None:
+        started.append((command[4:], environment["LD_PRELOAD"]))
+
+    monkeypatch.setattr("ops.supervisor.up.preloaded", lambda _: {"LD_PRELOAD": "fast.so"})
+    monkeypatch.setattr("workers.inference.main", lambda *_: 0)
+    monkeypatch.setattr(os, "execve", execve)
+    penstock("worker", "inference", "--data-dir", str(tmp_path))
+    monkeypatch.setenv("LD_PRELOAD", "fast.so")
+    penstock("worker", "inference", "--data-dir", str(tmp_path))
+    assert started == [(("worker", "inference", "--data-dir", str(tmp_path)), "fast.so")]

@@ -89,10 +89,7 @@ class Sequence:
 
     def flush(self) -> Delta | None:
         """Return the rest of the text: nothing more is coming."""
-        text = ""
-        if not self._stops.matched:
-            text = self._stops.push(self._detokenizer.flush().replace(NUL, REPLACEMENT))
-            text += self._stops.flush()
+        text = self._stops.push(self._detokenizer.flush().replace(NUL, REPLACEMENT)) + self._stops.flush()
         self._parts.append(text)
         return self._tell(text)
 

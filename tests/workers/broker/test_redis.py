@@ -72,7 +72,7 @@ def test_a_silent_redis_holds_senders_up_once(
             with database.write() as session:
                 wake(broker, session, "pico", ["job_1"])
             waits.append(time.monotonic() - start)
-    assert waits[0] >= 1.0
+    assert 1.0 <= waits[0] < 8.0
     assert max(waits[1:]) < 1.0
 
 
@@ -107,9 +107,10 @@ def test_keys_say_nothing_of_what_they_hold(database: Database, redis_url: str, 
 
 def test_a_missing_url_is_named(database: Database) -> None:
     """Redis without a URL is refused with the name of the setting that is missing."""
-    settings = BrokerSettings().model_copy(update={"kind": "redis"})
+    unchecked = BrokerSettings().model_copy(update={"kind": "redis"})
+    settings = Settings().model_copy(update={"broker": unchecked})
     with pytest.raises(ValueError, match="redis_url is not set"):
-        make_broker(Settings(broker=settings), database)
+        make_broker(settings, database)
 
 
 def test_watchers_see_states_while_redis_is_away(

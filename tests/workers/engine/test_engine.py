@@ -78,6 +78,14 @@ def test_the_deltas_join_to_the_text() -> None:
         assert counted <= end.completion_tokens
 
 
+def test_text_held_back_is_shown_at_the_end() -> None:
+    """A row cut in the middle of what might have been a stop string shows it before it ends."""
+    plain = result_of(job("a", "prompt", max_tokens=12), endless=True)
+    engine, _ = fake_engine(endless=True)
+    told = run(engine, job("a", "prompt", max_tokens=12, stop=(plain.text[-3:] + "never",)))
+    assert shown(told, "a") == finished(told)["a"].text == plain.text
+
+
 def test_each_job_starts_once_and_ends_once() -> None:
     """Started comes before all else, an end comes last, and each exactly once."""
     engine, _ = fake_engine(fail_steps=[4])

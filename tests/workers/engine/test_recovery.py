@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from workers.backends.fake import FakeBackend, FakeOptions
-from workers.engine import Engine, EngineDead
+from workers.engine import Engine, EngineDead, Finished, Limits, Started
 from workers.engine.recovery import MAX_BROKEN_IN_A_ROW
 
 from .batches import ROOMY, failed, fake_engine, finished, job, result_of, run, shown, started, step
@@ -24,13 +24,11 @@ def test_a_broken_step_changes_no_result() -> None:
 
 def test_rows_come_back_before_newcomers() -> None:
     """Whoever sat in the broken batch is admitted again before those who waited."""
-    engine, _ = fake_engine(endless=True, fail_steps=[3])
-    engine.submit([job("old", max_tokens=9)])
-    step(engine, 2)
-    engine.submit([job("new", max_tokens=9)])
-    run(engine)
+    engine, _ = fake_engine(Limits(max_rows=1, max_batch_bytes=1 << 30), endless=True, fail_steps=[3])
+    told = run(engine, job("old", max_tokens=9), job("new", max_tokens=9))
     assert engine.stats().resets == 1
-    assert [sequence.admission.job_id for sequence in engine._roster.waiting] == []
+    order = [output.job_id for output in told if isinstance(output, Started | Finished)]
+    assert order == ["old", "old", "new", "new"]
 
 
 def test_a_row_in_three_broken_steps_fails() -> None:
@@ -45,7 +43,7 @@ def test_a_row_in_three_broken_steps_fails() -> None:
 def test_a_poisoned_row_does_not_take_the_others_with_it() -> None:
     """After two broken steps rows come back one at a time, and only the guilty one fails."""
     engine, _ = fake_engine(poison="bad")
-    jobs = [job(f"{n}", "bad" if n in (4, 7) else f"good {n}", max_tokens=20) for n in range(12)]
+    jobs = [job(f"{n}", "a bad prompt" if n in (4, 7) else f"good {n}", max_tokens=40) for n in range(12)]
     told = run(engine, *jobs)
     assert sorted(failed(told)) == ["4", "7"]
     for admission in jobs:

@@ -80,6 +80,11 @@ def test_an_interrupted_row_goes_on_as_if_it_had_not_been(text: str, cut: int, s
     assert second.finished("length") == whole.finished("length")
 
 
+def test_prior_tokens_are_not_told_again() -> None:
+    """The first delta after an interruption counts the tokens that came after it."""
+    assert sequence(prior=b"abc").take(100) == Delta("a", 1, "d", 1)
+
+
 def test_the_row_for_the_backend_goes_on_from_the_prior_tokens() -> None:
     """Prompt and prior tokens are computed, the position counts the prior ones, the rest may be generated."""
     row = sequence(prior=b"abc", max_tokens=10).row()

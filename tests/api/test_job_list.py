@@ -1,0 +1,103 @@
+"""Lists of jobs: filters, order, pages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from tests.api.conftest import BOTH, FakeWorker
+from tests.api.test_jobs import submit
+
+
+def ids(client: TestClient, **query: Any) -> list[str]:
+    """Ids of the jobs that a query lists."""
+    answer = client.get("/v1/jobs", params=query)
+    assert answer.status_code == 200, answer.text
+    return [job["id"] for job in answer.json()["data"]]
+
+
+@BOTH
+def test_pages_go_through_all_jobs_once(client: TestClient) -> None:
+    """Following ``next_cursor`` shows every job once, newest first, and ends with null."""
+    made = [submit(client)["id"] for _ in range(5)]
+    seen: list[str] = []
+    query: dict[str, Any] = {"limit": 2}
+    for _ in range(3):
+        page = client.get("/v1/jobs", params=query).json()
+        seen += [job["id"] for job in page["data"]]
+        query["cursor"] = page["next_cursor"]
+    assert seen == made[::-1]
+    assert page["next_cursor"] is None
+
+
+def test_link_header_leads_to_the_next_page(client: TestClient) -> None:
+    """The header Link holds an address that keeps the filters and gives the following jobs."""
+    made = [submit(client, tags=["x"])["id"] for _ in range(3)]
+    answer = client.get("/v1/jobs?limit=2&tag=x")
+    address, relation = answer.headers["link"].split("; ")
+    assert relation == 'rel="next"'
+    assert [job["id"] for job in client.get(address.strip("<>")).json()["data"]] == made[:1]
+
+
+@BOTH
+def test_filters_narrow(client: TestClient, worker: FakeWorker) -> None:
+    """Each filter keeps the jobs it names and no others; two states are either of them."""
+    done = submit(client, prompt="first needle")["id"]
+    worker.run_all()
+    tagged = submit(client, tags=["x"], agent="anna", priority="background")["id"]
+    plain = submit(client)["id"]
+    client.post(f"/v1/jobs/{plain}/cancel")
+    assert ids(client, state="succeeded") == [done]
+    assert ids(client, state=["succeeded", "cancelled"]) == [plain, done]
+    assert ids(client, tag="x") == ids(client, agent="anna") == ids(client, priority="background") == [tagged]
+    assert ids(client, text="NEEDLE") == [done]
+    assert ids(client, text=tagged[-12:]) == [tagged]
+    assert ids(client, llm="pico") == [plain, tagged, done]
+    assert ids(client, llm="other") == []
+
+
+@BOTH
+def test_time_filters_split_at_the_given_moment(client: TestClient) -> None:
+    """``created_after`` takes the moment itself, ``created_before`` does not."""
+    first, second = submit(client), submit(client)
+    moment = second["created_at"]
+    assert ids(client, created_after=moment) == [second["id"]]
+    assert ids(client, created_before=moment) == [first["id"]]
+
+
+@BOTH
+def test_text_is_searched_literally(client: TestClient) -> None:
+    """Wildcards of SQL in ``text`` mean themselves."""
+    found = submit(client, prompt="100% sure")["id"]
+    submit(client, prompt="1000 times")
+    assert ids(client, text="100%") == [found]
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("cursor=abc", "cursor"),
+        ("cursor=MTox!", "cursor"),
+        ("cursor=Mjo1", "cursor"),
+        ("cursor=MTotNQ", "cursor"),
+        ("limit=0", "limit"),
+        ("limit=201", "limit"),
+        ("limit=x", "limit"),
+        ("state=done", "state"),
+        ("priority=high", "priority"),
+        ("agent=a%20b", "agent"),
+        ("tag=%00", "tag"),
+        ("text=", "text"),
+        ("bulk=job_1", "bulk"),
+        ("created_after=yesterday", "created_after"),
+        ("created_after=2026-11-20T08:30:00", "created_after"),
+        ("sort=up", "sort"),
+    ],
+)
+def test_bad_query_names_the_parameter(client: TestClient, query: str, field: str) -> None:
+    """A query that cannot be answered is refused with the name of the parameter."""
+    answer = client.get(f"/v1/jobs?{query}")
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"].startswith(field)

@@ -1,0 +1,78 @@
+"""Workers and LLMs as rows."""
+
+from __future__ import annotations
+
+from models import workers
+from models.workers import Worker
+from tests.models.desk import WORKER, Desk
+from tests.rows import LLM, at, new_job, new_llm, new_worker
+
+
+def add(desk: Desk, *ids: str) -> None:
+    """Register workers."""
+    with desk.database.write() as session:
+        session.add_all([new_worker(id=worker_id) for worker_id in ids])
+
+
+def test_a_beat_raises_the_counter(desk: Desk) -> None:
+    """Each beat counts one more and carries figures; none is taken from a worker that is gone."""
+    add(desk, "a", "b")
+    with desk.database.write() as session:
+        assert workers.beat(session, "a", {"batch": 3}, at(1))
+        assert workers.beat(session, "a", {"batch": 4}, at(2))
+        workers.end(session, "b", at(2))
+        assert not workers.beat(session, "b", {}, at(3))
+        assert not workers.beat(session, "none", {}, at(3))
+    (a,), (b,) = desk.all(Worker, id="a"), desk.all(Worker, id="b")
+    assert (a.beats, a.seen_at, a.figures, b.beats) == (2, at(2), {"batch": 4}, 0)
+
+
+def test_the_first_word_of_an_end_counts(desk: Desk) -> None:
+    """A worker that was declared lost does not end a second time."""
+    add(desk, "a", "b")
+    with desk.database.write() as session:
+        workers.end(session, "a", at(1))
+        workers.end(session, "a", at(2))
+        assert [worker.id for worker in workers.alive(session)] == ["b"]
+    assert desk.all(Worker, id="a")[0].ended_at == at(1)
+
+
+def test_jobs_of_workers_that_are_gone_are_found(desk: Desk) -> None:
+    """Workers that ended or whose rows are missing are named while jobs run in their names."""
+    add(desk, WORKER, "ended")
+    desk.submit(*(new_job() for _ in range(4)))
+    desk.claim()
+    desk.claim(2, worker="ended")
+    desk.claim(worker="missing")
+    with desk.database.write() as session:
+        workers.end(session, "ended", at(1))
+        assert sorted(workers.orphaned(session)) == ["ended", "missing"]
+    desk.rescue("ended")
+    desk.rescue("missing")
+    with desk.database.read() as session:
+        assert workers.orphaned(session) == []
+
+
+def test_an_llm_is_told_of_anew(desk: Desk) -> None:
+    """The newest word on an alias replaces the one before; its rate comes later."""
+    with desk.database.write() as session:
+        workers.publish_llm(session, new_llm(context_length=1))
+        workers.publish_llm(session, new_llm(alias="another"))
+    with desk.database.write() as session:
+        workers.publish_llm(session, new_llm(context_length=2))
+        workers.publish_rate(session, LLM, 2.5, at(1))
+        workers.publish_rate(session, "none", 2.5, at(1))
+    with desk.database.read() as session:
+        another, pico = workers.llms(session)
+    assert (another.alias, pico.alias, pico.context_length) == ("another", LLM, 2)
+    assert (another.jobs_per_second, pico.jobs_per_second, pico.updated_at) == (None, 2.5, at(1))
+
+
+def test_workers_that_ended_long_ago_are_forgotten(desk: Desk) -> None:
+    """Only what ended before the time goes; the living stay."""
+    add(desk, "old", "young", "alive")
+    with desk.database.write() as session:
+        workers.end(session, "old", at(1))
+        workers.end(session, "young", at(5))
+        workers.prune(session, at(5))
+    assert sorted(worker.id for worker in desk.all(Worker)) == ["alive", "young"]
