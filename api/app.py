@@ -64,7 +64,7 @@ def create_app(
     for module in ROUTERS:
         app.include_router(module.router)
     _handle_errors(app)
-    app.openapi = document  # type: ignore[method-assign]  # the way FastAPI documents
+    app.openapi = lambda: openapi.fit(document(), settings)  # type: ignore[method-assign]  # FastAPI's own way
     door.queries = openapi.query_names(document())
     return app
 
@@ -81,7 +81,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 @cache
 def document() -> dict[str, Any]:
-    """The OpenAPI document, which is the same for all settings."""
+    """The OpenAPI document for any settings; :func:`api.openapi.fit` adds theirs."""
     routes = [route for module in ROUTERS for route in module.router.routes]
     return openapi.document(routes, VERSION, (JobBody, BulkBody, KeyBody))
 

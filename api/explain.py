@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from api.problems import Kind, Problem, invalid
-from api.wire.fields import AGENT, BULK_ID, NO_NUL
+from api.wire.fields import AGENT, BULK_ID, CURSOR, NO_NUL
 from api.wire.job_body import LATER, JobBody
 from api.wire.problem import Fault
 
@@ -23,6 +23,7 @@ _PATTERNS = {
     NO_NUL: "must not contain the NUL character",
     AGENT: "use letters, digits and . _ : - in parts joined by /, each beginning with a letter or digit",
     BULK_ID: "is not the id of a bulk",
+    CURSOR: "is not a next_cursor of this list",
 }
 
 

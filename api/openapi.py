@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 from fastapi import APIRouter
@@ -14,6 +15,7 @@ from starlette.routing import BaseRoute
 from api.bodies import JSON, JSON_LINES
 from api.problems import MEDIA_TYPE, Kind
 from api.wire.problem import ProblemView
+from config.settings import Settings
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -105,7 +107,17 @@ def document(routes: Sequence[BaseRoute], version: str, bodies: Sequence[type[Ba
             if path.startswith("/v1/"):
                 operation["security"] = [{"key": []}]
             _show_examples(operation, components["schemas"])
+            for parameter in operation.get("parameters", ()):
+                _never_null(parameter["schema"])
     return found
+
+
+def _never_null(schema: dict[str, Any]) -> None:
+    """A parameter may be left out, but has no way to be null."""
+    kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
+    if len(kinds) == 1:
+        del schema["anyOf"]
+        schema.update(kinds[0])
 
 
 def _show_examples(operation: dict[str, Any], schemas: Mapping[str, Any]) -> None:
@@ -115,6 +127,26 @@ def _show_examples(operation: dict[str, Any], schemas: Mapping[str, Any]) -> Non
             name = media.get("schema", {}).get("$ref", "").rpartition("/")[2]
             if name in schemas and not {"example", "examples"} & media.keys():
                 media["example"] = schemas[name]["examples"][0]
+
+
+def fit(found: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """A copy of the document with the limits and LLMs of these settings."""
+    fitted = deepcopy(found)
+    most = {"limit": settings.server.page_max, "wait": settings.server.wait_max_seconds}
+    for operations in fitted["paths"].values():
+        for operation in operations.values():
+            for parameter in operation.get("parameters", ()):
+                if parameter["name"] in most:
+                    parameter["schema"]["maximum"] = most[parameter["name"]]
+    schemas, limits = fitted["components"]["schemas"], settings.requests
+    schemas["BulkBody"]["properties"]["jobs"]["maxItems"] = settings.bulk.max_jobs
+    job = schemas["JobBody"]["properties"]
+    job["messages"]["maxItems"] = limits.max_messages
+    job["metadata"]["maxProperties"] = limits.max_metadata
+    job["tags"]["maxItems"] = limits.max_tags
+    job["stop"]["maxItems"] = limits.max_stop
+    job["llm"]["anyOf"][0] = {"type": "string", "enum": sorted(settings.llms)}
+    return fitted
 
 
 def query_names(found: Mapping[str, Any]) -> dict[tuple[str, str], frozenset[str]]:

@@ -106,10 +106,11 @@ def _private_valkey() -> Iterator[str]:
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Say which server a test needs by its parameters, so that tests without any can run first."""
-    call = getattr(item, "callspec", None)
-    parameters = call.params.values() if call else ()
-    fixtures: list[str] = getattr(item, "fixturenames", [])
-    fixtures += [NEEDS[value] for value in parameters if isinstance(value, str) and value in NEEDS]
+    if not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
+        return
+    words = [value for value in item.callspec.params.values() if isinstance(value, str)]
+    # A new list: the old one is shared by all variants of the test, those without a server too.
+    item.fixturenames = [*item.fixturenames, *(NEEDS[word] for word in words if word in NEEDS)]
 
 
 @pytest.fixture(scope="session")

@@ -22,8 +22,8 @@ NO_NUL = r"^[^\x00]*$"
 AGENT = r"^[A-Za-z0-9][A-Za-z0-9._:-]*(/[A-Za-z0-9][A-Za-z0-9._:-]*)*$"
 """Letters, digits and ``. _ : -``, in parts that a slash may join."""
 
-JOB_ID = r"^job_[0-9a-f]{32}$"
 BULK_ID = r"^bulk_[0-9a-f]{32}$"
+CURSOR = r"^[A-Za-z0-9_-]{1,512}$"
 
 
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")

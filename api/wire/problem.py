@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from api.wire.fields import CheckView, View
 
@@ -18,6 +18,8 @@ class Fault(View):
 
 class ProblemView(View):
     """An error. `type` is stable; `detail` and `errors` are for people."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=False)
 
     type: Annotated[str, Field(description="A URN that names the kind of problem.")]
     title: str

@@ -7,14 +7,14 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from api.pages import USUAL
-from api.wire.fields import BULK_ID, AgentName, Short, Time, Value
+from api.wire.fields import BULK_ID, CURSOR, AgentName, Short, Time, Value
 from api.wire.job import PriorityName, StateName
 
 Limit = Annotated[
     int, Field(ge=1, le=1_000, description="Rows of a page; the service has a limit of its own.")
 ]
 Cursor = Annotated[
-    str, Field(min_length=1, max_length=512, description="The `next_cursor` of the page before.")
+    str, Field(pattern=CURSOR, description="The `next_cursor` of the page before.")
 ]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from models.requests import Message, Sampling, TextPart
-from tests.workers.backends.llms import Apart, apart, decode, save_tiny_llm
+from tests.workers.backends.llms import SETTINGS, Apart, apart, decode, save_tiny_llm
 from workers.engine import Row
 
 TEXT = "the gate lets 42 tons of water through: été 日本 🌊!"
@@ -133,6 +133,14 @@ def test_prompts_are_read_piece_by_piece(backend: Apart) -> None:
     assert decoded >= len(long.tokens) // 32
 
 
+def test_few_prompts_are_read_at_a_time(backend: Apart) -> None:
+    """A step reads a piece of at most prefill_rows prompts: decoding rows wait for no more."""
+    rows = [row(backend, TEXT * 6, max_new=2) for _ in range(6)]
+    uids = backend.add(rows)
+    assert 0 < backend.step().prefilled <= SETTINGS.prefill_rows * SETTINGS.prefill_tokens
+    assert set(decode(backend, uids)) == set(uids)
+
+
 def test_rows_can_be_removed_at_any_stage(backend: Apart) -> None:
     """A row waiting, reading or decoding goes at once; the others stay as they were."""
     decoding = backend.add([row(backend, f"{n}", max_new=90, temperature=1, seed=n) for n in range(3)])
@@ -154,9 +162,12 @@ def test_rows_can_be_removed_at_any_stage(backend: Apart) -> None:
 def test_integrity_means_these_rows_and_these_tokens(backend: Apart) -> None:
     """A row too many, one too few, and a foreign token are noticed."""
     wanted = row(backend, "a", max_new=9)
-    (uid,) = backend.add([wanted])
+    uid, other = backend.add([wanted, wanted])
     while not backend.step().tokens:
         pass
+    with pytest.raises(AssertionError):
+        backend.check_integrity({uid: [*wanted.tokens, *range(9)]})
+    backend.remove([other])
     with pytest.raises(AssertionError):
         backend.check_integrity({})
     with pytest.raises(AssertionError):

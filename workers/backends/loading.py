@@ -60,12 +60,15 @@ class LoadedLlm:
     def cache_bytes(self) -> tuple[int, int]:
         """Compute one token; return the cache's bytes for each further token and its fixed bytes a row.
 
-        This also shows that the device works.
+        This also shows that the device works. Raises ValueError for an LLM
+        whose caches cannot be batched.
         """
         cache = make_prompt_cache(self.model)
         mx.eval(self.model(mx.array([[0]]), cache=cache))
         per_token = per_row = 0
         for layer in _leaves(cache):
+            if not hasattr(layer, "merge"):
+                raise ValueError(f"mlx-lm cannot batch this LLM: a layer has a {type(layer).__name__}")
             keys = getattr(layer, "keys", None)
             if keys is None:
                 per_row += layer.nbytes

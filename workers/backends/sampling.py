@@ -24,6 +24,7 @@ import mlx.core as mx
 
 from models.requests import Sampling
 
+GREEDY_BELOW = 1e-4  # a temperature so low that its inverse would leave the range of float32
 MORE_THAN_ALL = 2.0  # a top_p that no sum of probabilities reaches, rounding included
 
 
@@ -107,7 +108,7 @@ class _Plan:
 
     def __init__(self, draws: Sequence[_Draw]) -> None:
         self._rows = len(draws)
-        at = [row for row, draw in enumerate(draws) if draw.sampling.temperature > 0]
+        at = [row for row, draw in enumerate(draws) if draw.sampling.temperature >= GREEDY_BELOW]
         self._random = [draws[row] for row in at]
         self._at = mx.array(at, dtype=mx.int32)
         settings = [draw.sampling for draw in self._random]

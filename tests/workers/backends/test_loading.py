@@ -70,6 +70,21 @@ def test_the_bytes_of_a_token_are_measured(folder: Path) -> None:
     assert in_a_thread(lambda: load(str(folder)).cache_bytes()) == (2 * 2 * 64 * 4, 0)
 
 
+def test_an_llm_that_cannot_be_batched_is_refused_at_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not in the first step, with jobs in the batch."""
+    from mlx_lm.models import cache
+
+    unmergeable: Any = cache.ConcatenateKVCache  # without types
+
+    monkeypatch.setattr(
+        "workers.backends.loading.make_prompt_cache", lambda _: [unmergeable(), unmergeable()]
+    )
+    with pytest.raises(ValueError, match="cannot batch this LLM: a layer has a ConcatenateKVCache"):
+        in_a_thread(lambda: load(str(folder)).cache_bytes())
+
+
 def test_half_types_become_float32_on_a_cpu(folder: Path, tmp_path: Path) -> None:
     """A CPU's BLAS knows no half types; on other devices weights stay as they are."""
     import mlx.core as mx

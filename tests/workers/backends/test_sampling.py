@@ -94,6 +94,7 @@ def test_temperature_zero_takes_the_likeliest() -> None:
     scores = logprobs(4)
     likeliest = numbers(mx.argmax(scores, axis=-1))
     assert numbers(sampler([{}] * 4)(scores)) == likeliest
+    assert numbers(sampler([{"temperature": 1e-300, "seed": 1}] * 4)(scores)) == likeliest
     mixed = numbers(sampler([{}, {"temperature": 1.0, "seed": 1}, {}, {"temperature": 2.0}])(scores))
     assert (mixed[0], mixed[2]) == (likeliest[0], likeliest[2])
 
