@@ -65,7 +65,8 @@ def field_name(place: Sequence[int | str]) -> str:
         if isinstance(part, int):
             name += f"[{part}]"
         elif part not in _TAGS.get(str(before), ()) and part != "[key]":
-            name += f".{part[:80]}" if name else part[:80]
+            shown = part[:80] if part.isprintable() else ascii(part[:80])[1:-1]
+            name += f".{shown}" if name else shown
         before = part
     return name
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import cast
 
-from sqlalchemy import Executable, Select, String, Table, UniqueConstraint, case, func, select, update
+from sqlalchemy import Executable, Select, String, Table, UniqueConstraint, case, func, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -53,6 +53,22 @@ def touch(session: Session, tenant_id: str, name: str, now: datetime) -> None:
     _touch_many(session, tenant_id, [name], now)
 
 
+def lock(session: Session, job_ids: Collection[str]) -> None:
+    """Lock the agents of some jobs; whoever changes a job does so before locking the job itself.
+
+    Else two would wait for each other: one ends a job and, holding the agent,
+    wants to make the next one claimable; the other cancels that next one and,
+    holding the job, wants the agent. SQLite has one writer, so nothing is done.
+    """
+    if session.get_bind().dialect.name == "sqlite" or not job_ids:
+        return
+    names = select(Job.tenant_id, Job.agent).where(Job.id.in_(job_ids), Job.agent.is_not(None))
+    query = select(Agent.id).where(tuple_(Agent.tenant_id, Agent.name).in_(names))
+    # In the order of Python's sorted(), which release_many() follows.
+    order = (Agent.tenant_id.collate("C"), Agent.name.collate("C"))
+    session.execute(query.order_by(*order).with_for_update())
+
+
 def is_busy(session: Session, tenant_id: str, name: str) -> bool:
     """Whether a job of the agent has not ended."""
     return session.scalar(_going_on(tenant_id, name).limit(1)) is not None
@@ -96,8 +112,20 @@ def _release(session: Session, tenant_id: str, names: Sequence[str]) -> list[str
         .where(Job.finished_at.is_(None), Job.staged.is_(False))
     )
     active = set(session.scalars(going_on.where(Job.claimable | (Job.state == State.RUNNING)).distinct()))
-    heads = session.execute(going_on.add_columns(func.min(Job.seq)).group_by(Job.agent))
-    firsts = [seq for name, seq in heads if name not in active]
+    idle = set(names) - active
+    if not idle:
+        return []
+    # One step into an index for each agent, however many of its jobs wait: min() would read them all.
+    head = (
+        select(Job.seq)
+        .where(Job.tenant_id == Agent.tenant_id, Job.agent == Agent.name)
+        .where(Job.finished_at.is_(None), Job.staged.is_(False))
+        .order_by(Job.seq)
+        .limit(1)
+        .scalar_subquery()
+    )
+    heads = select(head).where(Agent.tenant_id == tenant_id, Agent.name.in_(idle))
+    firsts = [seq for seq in session.scalars(heads) if seq is not None]
     if not firsts:
         return []
     queued = (Job.seq.in_(firsts), Job.state == State.QUEUED)
@@ -106,7 +134,7 @@ def _release(session: Session, tenant_id: str, names: Sequence[str]) -> list[str
 
 
 def _touch_many(session: Session, tenant_id: str, names: Sequence[str], now: datetime) -> None:
-    """:func:`touch` for agents in order of their names, so that two who lock several never wait for each other."""
+    """:func:`touch` for agents in order of their names, so that two who lock some never deadlock."""
     rows = [
         {"id": new_id("agent"), "tenant_id": tenant_id, "name": name, "created_at": now, "last_used_at": now}
         for name in names

@@ -11,6 +11,7 @@ from models import agents, audit
 from models.base import Base, UtcDateTime
 from models.counters import Deltas
 from models.job_rows import Job
+from models.jobs import locked
 from models.states import State
 
 
@@ -107,7 +108,8 @@ def unfinished(session: Session, bulk_id: str, limit: int) -> list[Job]:
         Job.finished_at.is_(None),
         Job.cancel_requested.is_(False) | (Job.state != State.RUNNING),
     )
-    return list(session.scalars(query.order_by(Job.seq).limit(limit).with_for_update()))
+    some = session.scalars(query.with_only_columns(Job.id).order_by(Job.seq).limit(limit)).all()
+    return [job for job in locked(session, some).values() if not job.is_terminal]
 
 
 def drop_abandoned(session: Session, before: datetime, limit: int = 1000) -> int:

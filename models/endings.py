@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from models import agents, audit, costs, events
 from models.counters import Deltas
 from models.job_rows import Job, Payload, Result
-from models.jobs import close_attempt, held, release, state_event
+from models.jobs import close_attempt, held, locked, pick, release, state_event
 from models.states import WAITING, State
 
 
@@ -80,9 +80,10 @@ def finish(session: Session, endings: Sequence[Ending], worker_id: str, now: dat
     """
     ended, deltas = Ended(), Deltas()
     done: list[tuple[Job, Ending]] = []
+    jobs = locked(session, [ending.job_id for ending in endings])
     for ending in endings:
-        job = held(session, ending.job_id, ending.fence)
-        if job is None:
+        job = jobs.get(ending.job_id)
+        if job is None or not job.is_held(ending.fence):
             ended.late.append(ending.job_id)
             continue
         deltas.move(job, State.RUNNING, ending.state)
@@ -216,11 +217,7 @@ def rescue(session: Session, worker_id: str, currency: str, now: datetime) -> En
 
     Failed when no attempt is left, cancelled when that was asked for.
     """
-    jobs = session.scalars(
-        select(Job)
-        .where(Job.worker_id == worker_id, Job.state == State.RUNNING)
-        .with_for_update(skip_locked=True)
-    ).all()
+    jobs = pick(session, select(Job).where(Job.worker_id == worker_id, Job.state == State.RUNNING))
     over = []
     deltas = Deltas()
     for job in jobs:
@@ -258,13 +255,8 @@ def cancel_all(session: Session, jobs: Sequence[Job], actor: str, now: datetime)
 
 def expire_due(session: Session, now: datetime, limit: int = 500) -> list[str]:
     """Queued | scheduled → expired for jobs past ``expires_at``; returns ids released by it."""
-    jobs = session.scalars(
-        select(Job)
-        .where(Job.expires_at <= now, Job.finished_at.is_(None), Job.staged.is_(False))
-        .where(Job.state.in_(WAITING))
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    ).all()
+    late = select(Job).where(Job.expires_at <= now, Job.finished_at.is_(None), Job.staged.is_(False))
+    jobs = pick(session, late.where(Job.state.in_(WAITING)).limit(limit))
     return _end_waiting(session, jobs, State.EXPIRED, audit.SYSTEM, now)
 
 

@@ -76,6 +76,10 @@ class Job(Base):
         """Whether the job has ended."""
         return State(self.state) in TERMINAL
 
+    def is_held(self, fence: int) -> bool:
+        """Whether the job runs under this fence: who claimed it may still say what becomes of it."""
+        return self.state == State.RUNNING and self.fence == fence
+
     @property
     def attempt(self) -> int:
         """The number of the attempt as clients see it: failures so far, and one."""

@@ -7,11 +7,11 @@ Every function works inside the caller's transaction and tells time by the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import Select, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from models import agents, audit, events, tenants
@@ -40,13 +40,8 @@ class Claim:
 
 def promote_due(session: Session, now: datetime, limit: int = 500) -> list[str]:
     """Scheduled → queued for jobs whose time has come; returns those that can be claimed."""
-    due = session.scalars(
-        select(Job)
-        .where(Job.state == State.SCHEDULED, Job.run_at <= now, Job.staged.is_(False))
-        .order_by(Job.run_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    ).all()
+    waiting = select(Job).where(Job.state == State.SCHEDULED, Job.run_at <= now, Job.staged.is_(False))
+    due = pick(session, waiting.order_by(Job.run_at).limit(limit))
     deltas = Deltas()
     for job in due:
         job.state, job.claimable = State.QUEUED, job.agent is None
@@ -120,21 +115,24 @@ def _claims(session: Session, jobs: Sequence[Job], firsts: dict[str, bool], now:
 
 
 def hand_back(
-    session: Session, kept: Sequence[tuple[str, int, Sequence[int]]], outcome: str, now: datetime
+    session: Session, kept: Sequence[tuple[str, int, Sequence[int] | None]], outcome: str, now: datetime
 ) -> list[str]:
     """Running → queued for (job id, fence, tokens so far): parked or given back at shutdown.
 
-    Uses no attempt up. Returns the ids that were still held under that fence.
+    None for the tokens leaves those of an earlier attempt. Uses no attempt up.
+    Returns the ids that were still held under that fence.
     """
     deltas = Deltas()
     given: list[str] = []
+    jobs = locked(session, [job_id for job_id, _, _ in kept])
     for job_id, fence, tokens in kept:
-        job = held(session, job_id, fence)
-        if job is None:
+        job = jobs.get(job_id)
+        if job is None or not job.is_held(fence):
             continue
         release(session, job, outcome, now, deltas)
-        values = {"progress": list(tokens) or None}
-        session.execute(update(Payload).where(Payload.job_id == job_id).values(values))
+        if tokens is not None:
+            values = {"progress": list(tokens) or None}
+            session.execute(update(Payload).where(Payload.job_id == job_id).values(values))
         given.append(job_id)
     deltas.write(session)
     return given
@@ -152,12 +150,26 @@ def release(session: Session, job: Job, outcome: str, now: datetime, deltas: Del
 
 def held(session: Session, job_id: str, fence: int) -> Job | None:
     """The job, locked, if it still runs under this fence; None when the caller is too late."""
-    return session.scalar(
-        select(Job)
-        .where(Job.id == job_id, Job.fence == fence, Job.state == State.RUNNING)
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    )
+    job = locked(session, [job_id]).get(job_id)
+    return job if job is not None and job.is_held(fence) else None
+
+
+def locked(session: Session, job_ids: Collection[str]) -> dict[str, Job]:
+    """Some jobs by id, locked and read anew; agents first, jobs in order, so that none deadlock."""
+    if not job_ids:
+        return {}
+    agents.lock(session, job_ids)
+    query = select(Job).where(Job.id.in_(job_ids)).order_by(Job.seq).with_for_update()
+    return {job.id: job for job in session.scalars(query.execution_options(populate_existing=True))}
+
+
+def pick(session: Session, query: Select[Job]) -> Sequence[Job]:
+    """The jobs that a query finds, locked; those that another holds are passed by."""
+    if session.get_bind().dialect.name == "postgresql":
+        found = session.scalars(query.with_only_columns(Job.id)).all()
+        agents.lock(session, found)
+        query = query.where(Job.id.in_(found))
+    return session.scalars(query.with_for_update(skip_locked=True)).all()
 
 
 def close_attempt(
@@ -199,6 +211,7 @@ def find(session: Session, tenant_id: str, job_id: str, *, lock: bool = False) -
     """One job of a tenant, locked for a change (and read anew) if asked."""
     query = select(Job).where(Job.id == job_id, Job.tenant_id == tenant_id, Job.staged.is_(False))
     if lock:
+        agents.lock(session, [job_id])
         query = query.with_for_update().execution_options(populate_existing=True)
     return session.scalar(query)
 
@@ -235,13 +248,25 @@ def remove(session: Session, job: Job, actor: str, now: datetime) -> None:
     audit.record(session, [audit.row(job.tenant_id, actor, "job.delete", job.id, now)])
 
 
-def position(session: Session, job: Job) -> int | None:
-    """The place of a claimable job in its queue, from 1; None for any other."""
+def running_under(session: Session, worker_id: str, before: datetime) -> list[tuple[str, int]]:
+    """(job id, fence) of what a worker holds since before a time."""
+    query = select(Job.id, Job.fence).where(Job.worker_id == worker_id, Job.state == State.RUNNING)
+    attempt = (Attempt.job_id == Job.id) & (Attempt.fence == Job.fence)
+    query = query.join(Attempt, attempt).where(Attempt.started_at < before)
+    return [(job_id, fence) for job_id, fence in session.execute(query)]
+
+
+def position(session: Session, job: Job, at_most: int = 1000) -> int | None:
+    """The place of a claimable job in its queue, from 1; None for any other, or one further behind.
+
+    Bounded, for a list asks it of each of its jobs.
+    """
     if not job.claimable:
         return None
     ahead = (Job.rank < job.rank) | ((Job.rank == job.rank) & (Job.seq < job.seq))
-    query = select(func.count()).select_from(Job).where(Job.llm == job.llm, Job.claimable, ahead)
-    return int(session.scalar(query) or 0) + 1
+    before = select(Job.seq).where(Job.llm == job.llm, Job.claimable, ahead).limit(at_most).subquery()
+    count = int(session.scalar(select(func.count()).select_from(before)) or 0)
+    return count + 1 if count < at_most else None
 
 
 def state_event(job: Job, now: datetime) -> dict[str, object]:

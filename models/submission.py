@@ -17,7 +17,6 @@ from models.ids import new_id
 from models.job_rows import Job, JobTag, Payload
 from models.states import Priority, State
 
-
 _INSERT_JOB, _INSERT_PAYLOAD, _INSERT_TAG = map(rows_into, (Job, Payload, JobTag))
 
 

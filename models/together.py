@@ -53,7 +53,7 @@ class Together:
         self._is_led = False
 
     def write(self, act: Callable[[Session], Outcome]) -> Outcome:
-        """Run ``act`` in a transaction that is committed on return; raises what the act or the commit raises."""
+        """Run ``act`` in a transaction that is committed on return; raises what it or the commit raises."""
         if self._database.dialect != "sqlite":
             with self._database.write() as session:
                 return act(session)

@@ -78,6 +78,11 @@ def publish_llm(session: Session, llm: Llm) -> None:
     session.merge(llm)
 
 
+def unready(session: Session, alias: str) -> None:
+    """Say that nobody serves an LLM at present."""
+    session.execute(update(Llm).where(Llm.alias == alias).values(ready=False))
+
+
 def publish_rate(session: Session, alias: str, jobs_per_second: float, now: datetime) -> None:
     """Store how quickly the jobs of an LLM have been ending."""
     values = {"jobs_per_second": jobs_per_second, "updated_at": now}

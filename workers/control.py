@@ -33,6 +33,9 @@ class Subject(Protocol):
     def publish(self) -> None:
         """Bring the metrics up to date."""
 
+    def disown_strangers(self) -> None:
+        """Give back jobs that stand in this worker's name without its knowing."""
+
     def give_up_jobs(self) -> None:
         """Let go of everything: others have been given these jobs."""
 
@@ -65,19 +68,21 @@ class Control:
         while not self._stopping.wait(self._look_seconds):
             self._subject.publish()
             try:
+                if self._subject.is_busy():
+                    self._pass_cancels()  # first: a beat may wait for the database
                 if time.monotonic() >= beat_at:
                     beat_at = time.monotonic() + self._beat_seconds
                     self._beat()
-                if self._subject.is_busy():
-                    self._pass_cancels()
             except Unavailable as error:
                 log.warning("the pulse waits for the database: %s", error)
 
     def _beat(self) -> None:
-        if not self._subject.identity.beat(self._subject.figures()):
-            log.error("this worker was declared lost; it gives its jobs up and registers anew")
-            self._subject.identity.register()
-            self._subject.give_up_jobs()
+        if self._subject.identity.beat(self._subject.figures()):
+            self._subject.disown_strangers()
+            return
+        log.error("this worker was declared lost; it gives its jobs up and registers anew")
+        self._subject.identity.register()
+        self._subject.give_up_jobs()
 
     def _pass_cancels(self) -> None:
         with self._database.read() as session:

@@ -10,9 +10,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 
 from config.prices import load_prices
 from config.settings import Settings
+from models import jobs
 from models import workers as worker_rows
 from models.base import utcnow
 from models.database import Database
@@ -31,6 +33,9 @@ from workers.recorder import Recorder
 from workers.signals import StopSignal
 
 log = logging.getLogger(__name__)
+
+STRANGE_AFTER = timedelta(seconds=10)
+"""Age at which a claim that this worker knows nothing of was surely never answered."""
 
 
 class Inference:
@@ -64,6 +69,7 @@ class Inference:
 
     def start(self) -> None:
         """Load the LLM, tell of it, and begin to work; raises what loading raised."""
+        self._unpublish()
         self.identity.register()
         self.control.start()
         self.engine.start()
@@ -84,6 +90,7 @@ class Inference:
         self.recorder.stop()
         self.control.stop()
         self.gauges.publish()
+        self._unpublish()
         self.identity.leave(self._settings.currency)
         self._broker.close()
 
@@ -116,6 +123,23 @@ class Inference:
         """Bring the metrics up to the engine's totals."""
         self.gauges.publish()
 
+    def disown_strangers(self) -> None:
+        """Give back jobs that stand in this worker's name and that it knows nothing of.
+
+        A claim whose commit was done but not answered leaves such; they were never begun.
+        """
+        now = utcnow()
+        with self._database.read() as session:
+            mine = jobs.running_under(session, self.identity.worker_id, now - STRANGE_AFTER)
+        strangers = [
+            (job_id, fence, None) for job_id, fence in mine if not self.recorder.knows(job_id, fence)
+        ]
+        if strangers:
+            log.warning("giving back %d jobs whose claim was never answered", len(strangers))
+            with self._database.write() as session:
+                jobs.hand_back(session, strangers, "handed_back", now)
+            self.dispatcher.ring()
+
     def give_up_jobs(self) -> None:
         """Take everything out of the engine; the fence keeps what comes of it from counting."""
         self.engine.withdraw_all()
@@ -127,6 +151,11 @@ class Inference:
             with self._database.write() as session:
                 worker_rows.publish_rate(session, self.llm, self.gauges.jobs_per_second, utcnow())
         return figures
+
+    def _unpublish(self) -> None:
+        """What an earlier process said of the LLM is no longer so."""
+        with self._database.write() as session:
+            worker_rows.unready(session, self.llm)
 
     def _publish(self, info: LlmInfo) -> None:
         row = worker_rows.Llm(
@@ -160,6 +189,8 @@ def main(settings: Settings, check_schema: Callable[[Database], None]) -> int:
     try:
         inference.start()
     except EngineDead:
+        inference.control.stop()
+        inference.identity.leave(settings.currency)
         return 1
     stop.wait()
     if dead.is_set():

@@ -73,6 +73,11 @@ class Recorder:
         """An ending of a job that never reached the engine."""
         self._inbox.put(ending)
 
+    def knows(self, job_id: str, fence: int) -> bool:
+        """Whether the books of this attempt are open."""
+        with self._guard:
+            return (job_id, fence) in self._running
+
     @property
     def running(self) -> int:
         """Jobs claimed and not yet written down as ended."""
@@ -185,6 +190,12 @@ class Recorder:
             except Unavailable as error:
                 log.warning("endings wait for the database: %s", error)
                 time.sleep(TRY_AGAIN_SECONDS)
+            except Exception:
+                if len(finished) + len(failed) + len(kept) == 1:
+                    raise
+                log.exception("endings cannot be written together; each is written apart")
+                self._store_apart(finished, failed, kept)
+                return
         with self._guard:
             for ending in (*finished, *(ending for ending, _ in failed)):
                 self._running.pop((ending.job_id, ending.fence), None)
@@ -199,6 +210,27 @@ class Recorder:
         if ended.late:
             telemetry.late_results.inc(len(ended.late))
             log.warning("late results changed nothing: %s", ", ".join(ended.late))
+
+    def _store_apart(
+        self,
+        finished: Sequence[Ending],
+        failed: Sequence[tuple[Ending, bool]],
+        kept: Sequence[Withdrawn],
+    ) -> None:
+        """One transaction an ending, the one that breaks last: it must not cost the others theirs."""
+        broken: list[Exception] = []
+        alone: list[tuple[list[Ending], list[tuple[Ending, bool]], list[Withdrawn]]] = [
+            *(([one], [], []) for one in finished),
+            *(([], [one], []) for one in failed),
+            *(([], [], [one]) for one in kept),
+        ]
+        for single in alone:
+            try:
+                self._store(*single)
+            except Exception as error:  # noqa: BLE001  (raised when the others are written)
+                broken.append(error)
+        if broken:
+            raise broken[0]
 
     def _transact(
         self,

@@ -24,25 +24,39 @@ log = logging.getLogger(__name__)
 RARELY_SECONDS = 30.0
 """How often old rows are thrown away and counters folded."""
 
+MOST_ROUNDS = 200
+"""Transactions of one kind in one tidying; what is left then waits for the next."""
+
 
 class Watch:
-    """Which workers are silent, by their counters and this process's own monotonic clock."""
+    """Which workers are silent, by their counters and this process's own monotonic clock.
 
-    def __init__(self, lease_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    Time in which nobody looked says nothing about anybody: after a gap (the
+    database was away, this process stood still) every lease begins anew.
+    """
+
+    def __init__(
+        self, lease_seconds: float, gap_seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._lease = lease_seconds
+        self._gap = gap_seconds
         self._clock = clock
+        self._looked = clock()
         self._seen: dict[str, tuple[int, float]] = {}
 
     def lost(self, beats: dict[str, int]) -> list[str]:
         """Workers whose counter has not moved for the lease time; ``beats`` is what it shows now."""
         now = self._clock()
+        if now - self._looked > self._gap:
+            self._seen = {}
+        self._looked = now
         fresh = {}
         for worker_id, count in beats.items():
             before = self._seen.get(worker_id)
             moved = before is None or before[0] != count
             fresh[worker_id] = (count, now) if before is None or moved else before
         self._seen = fresh
-        return [w for w, (_, since) in fresh.items() if now - since >= self._lease]
+        return [worker_id for worker_id, (_, since) in fresh.items() if now - since >= self._lease]
 
 
 class Sweeper:
@@ -61,7 +75,8 @@ class Sweeper:
         self._live = live
         self._settings = settings
         self._clock = clock
-        self._watch = Watch(settings.worker.lease_seconds, clock)
+        # A lease is seen to run out only by someone who looked several times while it ran.
+        self._watch = Watch(settings.worker.lease_seconds, settings.worker.lease_seconds / 3, clock)
         self._hinted: dict[str, float] = {}
         self._tidied_at = clock()
 
@@ -123,19 +138,26 @@ class Sweeper:
         settings, now = self._settings, utcnow()
         remembered = now - timedelta(hours=settings.requests.idempotency_hours)
         abandoned = now - timedelta(seconds=settings.bulk.abandon_seconds)
-        steps: list[Callable[[Session], object]] = [
+        steps: list[Callable[[Session], int]] = [
             counters.compact,
             lambda session: idempotency.prune(session, remembered),
             lambda session: bulks.drop_abandoned(session, abandoned),
-            lambda session: workers.prune(session, now - timedelta(days=1)),
         ]
         if settings.retention.jobs_days:
             kept = now - timedelta(days=settings.retention.jobs_days)
             steps.append(lambda session: retention.drop_ended(session, kept))
         for step in steps:
-            with self._database.write() as session:
-                step(session)
+            self._repeat(step)
+        with self._database.write() as session:
+            workers.prune(session, now - timedelta(days=1))
         self._live.prune(now - timedelta(seconds=settings.live.keep_seconds))
+
+    def _repeat(self, step: Callable[[Session], int]) -> None:
+        """One small transaction after the other until nothing is left, others let in between."""
+        for _ in range(MOST_ROUNDS):
+            with self._database.write() as session:
+                if not step(session):
+                    return
 
     def _wake(self, session: Session, job_ids: list[str]) -> None:
         for llm, ids in jobs.by_llm(session, job_ids).items():

@@ -13,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    WithJsonSchema,
 )
 from pydantic_core import PydanticCustomError
 
@@ -41,6 +42,10 @@ def _parse_time(value: object) -> datetime:
     )
 
 
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 Text = Annotated[str, StringConstraints(min_length=1, pattern=NO_NUL)]
 """At least one character, none of them NUL."""
 
@@ -49,6 +54,20 @@ Value = Annotated[str, StringConstraints(max_length=512, pattern=NO_NUL)]
 AgentName = Annotated[str, StringConstraints(max_length=128, pattern=AGENT)]
 Time = Annotated[AwareDatetime, BeforeValidator(_parse_time)]
 """RFC 3339 with a zone, turned into UTC."""
+
+WHOLE = BeforeValidator(_whole)
+"""Behind the limits of an integer: takes it also when written ``5.0``, as JSON Schema does."""
+
+Metadata = Annotated[
+    dict[Short, Value],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "propertyNames": {"minLength": 1, "maxLength": 64, "pattern": NO_NUL},
+            "additionalProperties": {"type": "string", "maxLength": 512, "pattern": NO_NUL},
+        }
+    ),
+]
 
 Moment = Annotated[datetime, Field(description="RFC 3339, UTC.")]
 Amount = Annotated[

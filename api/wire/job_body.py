@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
-from api.wire.fields import AgentName, Body, Short, Text, Time, Value, shown
+from api.wire.fields import WHOLE, AgentName, Body, Metadata, Short, Text, Time, Value, shown
 
 LATER = frozenset({"webhook", "max_cost", "tools", "tool_choice", "images", "workflow", "after"})
 """Fields that are known and have not landed yet."""
@@ -84,13 +84,18 @@ class JobBody(Body):
     ] = None
     llm: Annotated[Short | None, Field(description="Alias or id of an LLM; see /v1/llms.")] = None
     max_tokens: Annotated[
-        int | None, Field(ge=1, le=10_000_000, description="Tokens to generate at most.")
+        Annotated[int, Field(ge=1, le=10_000_000), WHOLE] | None,
+        Field(description="Tokens to generate at most."),
     ] = None
     temperature: Annotated[float, Field(ge=0, le=2, description="0 takes the likeliest token.")] = 0.0
     top_p: Annotated[float, Field(gt=0, le=1, description="Sample from the likeliest of this mass.")] = 1.0
-    top_k: Annotated[int, Field(ge=0, le=1_000_000, description="Sample from so many; 0 is no limit.")] = 0
+    top_k: Annotated[
+        int, Field(ge=0, le=1_000_000, description="Sample from so many; 0 is no limit."), WHOLE
+    ] = 0
     min_p: Annotated[float, Field(ge=0, le=1, description="Drop what is less likely than this share.")] = 0.0
-    seed: Annotated[int | None, Field(ge=0, lt=2**63, description="Makes sampling repeatable.")] = None
+    seed: Annotated[
+        Annotated[int, Field(ge=0, lt=2**63), WHOLE] | None, Field(description="Makes sampling repeatable.")
+    ] = None
     stop: Annotated[
         list[Annotated[Value, Field(min_length=1)]],
         Field(description="Texts that end the answer; never shown."),
@@ -104,12 +109,10 @@ class JobBody(Body):
     timeout_seconds: Annotated[
         float | None, Field(gt=0, le=604_800, description="How long an attempt may take.")
     ] = None
-    max_attempts: Annotated[int | None, Field(ge=1, le=20, description="How many failures end the job.")] = (
-        None
-    )
-    metadata: Annotated[dict[Short, Value], Field(description="Strings to carry along.")] = Field(
-        default_factory=dict
-    )
+    max_attempts: Annotated[
+        Annotated[int, Field(ge=1, le=20), WHOLE] | None, Field(description="How many failures end the job.")
+    ] = None
+    metadata: Annotated[Metadata, Field(description="Strings to carry along.")] = Field(default_factory=dict)
     tags: Annotated[list[Short], Field(description="Words to filter by.")] = Field(default_factory=list)
 
 

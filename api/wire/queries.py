@@ -13,9 +13,7 @@ from api.wire.job import PriorityName, StateName
 Limit = Annotated[
     int, Field(ge=1, le=1_000, description="Rows of a page; the service has a limit of its own.")
 ]
-Cursor = Annotated[
-    str, Field(pattern=CURSOR, description="The `next_cursor` of the page before.")
-]
+Cursor = Annotated[str, Field(pattern=CURSOR, description="The `next_cursor` of the page before.")]
 
 
 class Query(BaseModel):

@@ -118,7 +118,7 @@ def bare(llm: Path) -> Iterator[subprocess.Popen[str]]:
     engine: Engine = settings.engine
     limits = (engine.max_rows, engine.prefill_rows, engine.prefill_tokens)
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "ops.bench.bare", str(llm), *map(str, limits)],
+        [sys.executable, "-P", "-m", "workers.backends.bare", str(llm), *map(str, limits)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

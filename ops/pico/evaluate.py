@@ -58,7 +58,7 @@ def measure(llm: Any, tokenizer: Any, lines: Sequence[Line], turns: int = 1) -> 
     """Each line with the LLM's answer, in conversations of `turns` lines with its own earlier answers."""
     groups = conversations(lines, turns)
     chats = [[{"role": "system", "content": SYSTEM_MESSAGE}] for _ in groups]
-    from ops.pico.decoding import ask
+    from workers.backends.greedy import ask
 
     results = []
     for turn in range(turns):
@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--shuffled", action="store_true", help="with the weights in random order")
     parser.add_argument("--wrong", action="store_true", help="print wrong answers")
     options = parser.parse_args()
-    from ops.pico.decoding import load, shuffle
+    from workers.backends.greedy import load, shuffle
 
     llm, tokenizer = load(options.llm)
     if options.shuffled:

@@ -45,32 +45,6 @@ def aside(rng: Random) -> str:
     return rng.choice((f"({inner})", f"({inner})", f"[{inner}]", "{" + inner + "}", f"<{inner}>"))
 
 
-def pairs(rng: Random) -> str:
-    """Two or three `key=value` in a row, whose values may repeat and whose keys may resemble."""
-    values = [rng.choice((words.digits(rng, 1, 4), "-1", "0", words.word(rng), words.dotted(rng)))]
-    values.append(rng.choice((values[0], words.digits(rng, 1, 3), words.host(rng))))
-    names = [words.word(rng), words.identifier(rng, "-_")]
-    names.append(rng.choice(("e", "x-", "min_", words.word(rng))) + names[0])
-    mark, gap = rng.choice(("", "", '"')), rng.choice((", ", ",", " ", "; "))
-    names = rng.sample([*dict.fromkeys(names)], 2) if rng.random() < 0.5 else [*dict.fromkeys(names)]
-    return gap.join(f"{name}={mark}{rng.choice(values)}{mark}" for name in names)
-
-
-def repeated(parts: list[str], rng: Random) -> None:
-    """Say some words again after others, as in `0 pages (at 0 pages/min)`."""
-    start = rng.randrange(len(parts))
-    again = parts[start : start + rng.randint(1, 3)]
-    between = rng.choice(("", words.word(rng), "and", "to", "-", "->", "&&", "with", words.made_up(rng)))
-    if rng.random() < 0.4:
-        again = [f"({again[0]}", *again[1:]]
-        again[-1] += rng.choice((")", f"/{words.word(rng)})", f"-{words.digits(rng, 1, 2)})"))
-    elif rng.random() < 0.5:
-        again[-1] += rng.choice(
-            (words.word(rng).capitalize(), words.digits(rng, 1, 3), f"-{words.word(rng)}")
-        )
-    parts += [part for part in (between, *again) if part]
-
-
 _RARE = (quoted, pair, url, figure, dotted_name, aside, words.path, words.address, words.dotted)
 
 
@@ -89,10 +63,6 @@ def piece(rng: Random) -> str:
 def message(rng: Random, most: int = 12) -> str:
     """One to `most` words, often few, with the punctuation that logs have."""
     parts = [piece(rng) for _ in range(rng.randint(1, rng.choice((most, most, 4))))]
-    if rng.random() < 0.25:
-        parts.insert(rng.randint(0, len(parts)), pairs(rng))
-    if rng.random() < 0.4:
-        repeated(parts, rng)
     for position in range(len(parts) - 1):
         if rng.random() < 0.12:
             parts[position] += rng.choice((",", ":", ";", " -", " =", "...", " |", " ->"))

@@ -104,7 +104,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--compile", action="store_true", help="needs a C++ compiler on a CPU")
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--export", type=Path, required=True)
-    parser.add_argument("--tokenizer", type=Path, help="take this tokenizer.json, train none")
     parser.add_argument("--minutes", type=float, default=10.0, help="between checkpoints")
     return parser.parse_args()
 
@@ -113,8 +112,7 @@ def main() -> None:
     """Train until the last step; save now and then and at the end."""
     options = arguments()
     torch.set_num_threads(options.threads)
-    cut = Tokenizer.from_file(str(options.tokenizer)) if options.tokenizer else recipe.tokenizer(options.seed)
-    trainer = Trainer(options, cut)
+    trainer = Trainer(options, recipe.tokenizer(options.seed))
     began = saved = time.monotonic()
     while trainer.step < options.steps:
         loss = trainer.advance()

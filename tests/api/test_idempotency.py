@@ -65,7 +65,9 @@ def test_refused_request_does_not_use_the_key_up(client: TestClient) -> None:
     assert client.post("/v1/jobs", json={"prompt": "a"}, headers=KEY).status_code == 202
 
 
-def test_replay_comes_before_what_time_has_changed(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replay_comes_before_what_time_has_changed(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first answer is given again although the queue has filled since."""
     first = client.post("/v1/jobs", json={"prompt": "a"}, headers=KEY)
     monkeypatch.setattr("api.depth.Depth._room", lambda *_: False)

@@ -100,7 +100,9 @@ def test_all_faults_are_told_at_once(client: TestClient) -> None:
 def test_half_a_surrogate_pair_is_named(client: TestClient) -> None:
     """A text that is no Unicode is refused with its field, also within lists and as a name."""
     assert "surrogate" in errors(client, r'{"prompt": "\ud800"}')["prompt"]
-    found = errors(client, r'{"messages": [{"role": "user", "content": "a\udfff"}], "metadata": {"\ud800": "x"}}')
+    found = errors(
+        client, r'{"messages": [{"role": "user", "content": "a\udfff"}], "metadata": {"\ud800": "x"}}'
+    )
     assert set(found) == {"messages[0].content", r"metadata.\ud800"}
 
 

@@ -10,12 +10,13 @@ import pytest
 from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
 
-from models import agents, tenants
+from models import agents, endings, jobs, tenants
 from models.agents import Agent
+from models.database import Database
 from models.job_rows import Job
 from models.states import Priority, State
 from models.submission import NewJob
-from tests.models.desk import Desk
+from tests.models.desk import CLIENT, Desk
 from tests.rows import TENANT, at, new_job
 
 
@@ -197,3 +198,21 @@ def test_clients_at_once_make_one_agent_and_one_first_turn(desk: Desk) -> None:
         (claim,) = desk.claim(20)
         assert claim.job_id == job_id
         desk.finish(claim)
+
+
+def test_a_cancel_and_an_end_do_not_wait_for_each_other(postgres_database: Database) -> None:
+    """On PostgreSQL, who cancels the next turn and who ends the one before lock in the same order."""
+    desk = Desk(postgres_database)
+    desk.careful = False
+    _, second, third = desk.submit(turn(), turn(), turn())
+    claim = desk.take()
+    with ThreadPoolExecutor(1) as pool:
+        with postgres_database.write() as session:
+            job = jobs.find(session, TENANT, second, lock=True)
+            assert job is not None
+            end = pool.submit(desk.finish, claim)
+            with pytest.raises(TimeoutError):
+                end.result(0.2)  # it waits for this transaction, holding nothing that is wanted here
+            endings.cancel_waiting(session, job, CLIENT, desk.now)
+        assert end.result(10).released == [third]
+    desk.check()

@@ -91,7 +91,7 @@ def test_no_key(penstock: Penstock, tmp_path: Path) -> None:
     """Without a service in the data directory, the cure is named."""
     done = penstock("jobs", "--data-dir", str(tmp_path))
     assert done.returncode == 1
-    assert "penstock up" in done.stderr
+    assert "There is no API key" in done.stderr
 
 
 def test_a_key_from_a_file(penstock: Penstock, served: Served, tmp_path: Path) -> None:

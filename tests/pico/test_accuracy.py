@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ops.pico import decoding, evaluate
+from ops.pico import evaluate
+from workers.backends import greedy
 
 pytestmark = pytest.mark.slow
 
@@ -12,7 +13,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def single() -> dict[str, evaluate.Right]:
     """Right fields for each family, each real line in a conversation of its own."""
-    llm, tokenizer = decoding.load(evaluate.PICO)
+    llm, tokenizer = greedy.load(evaluate.PICO)
     return evaluate.tally(evaluate.measure(llm, tokenizer, evaluate.load_lines()))
 
 
@@ -30,7 +31,7 @@ def test_known_families_are_read(single: dict[str, evaluate.Right]) -> None:
 
 def test_later_turns_are_read() -> None:
     """In conversations of four turns, with its own answers before, at least 90 % are right too."""
-    llm, tokenizer = decoding.load(evaluate.PICO)
+    llm, tokenizer = greedy.load(evaluate.PICO)
     lines = [line for line in evaluate.load_lines() if line.known]
     results = evaluate.measure(llm, tokenizer, lines[::2], turns=4)
     assert share(evaluate.tally(results)["known"]) >= 0.90
@@ -38,7 +39,7 @@ def test_later_turns_are_read() -> None:
 
 def test_shuffled_weights_read_nothing() -> None:
     """With each weight's numbers in random order less than 5 % of the fields are right."""
-    llm, tokenizer = decoding.load(evaluate.PICO)
-    decoding.shuffle(llm, seed=0)
+    llm, tokenizer = greedy.load(evaluate.PICO)
+    greedy.shuffle(llm, seed=0)
     results = evaluate.measure(llm, tokenizer, evaluate.load_lines()[::8])
     assert share(evaluate.tally(results)["known"]) < 0.05

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import orjson
 import pytest
@@ -17,7 +18,8 @@ from models.database import Database, Session, Unavailable
 from models.events import Event
 from models.job_rows import Attempt, Job
 from models.states import State
-from tests.service import Service, completion, new_job, running_service, wait_until
+from models.submission import submit
+from tests.service import OFFSETS, Service, completion, new_job, running_service, wait_until
 
 
 @pytest.fixture
@@ -157,3 +159,44 @@ def test_the_heartbeat_carries_the_engines_figures(slow: Service) -> None:
             return row.beats > 2 and row.figures.get("rows") == 1 and row.id == inference.identity.worker_id
 
     wait_until(shown)
+
+
+def test_a_claim_that_was_never_answered_is_given_back(
+    slow: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that stand in the worker's name without its knowing run after all, and lose no attempt."""
+    monkeypatch.setattr("workers.inference.STRANGE_AFTER", timedelta(0))
+    inference = slow.start()
+    with slow.database.write() as session:
+        sent = submit(session, [new_job(completion(max_tokens=2))], OFFSETS, "test", utcnow())
+        jobs.claim(session, inference.identity.worker_id, "pico", 1, utcnow())
+    (done,) = slow.wait(sent, State.SUCCEEDED)
+    assert (done.job.fence, done.job.failures) == (2, 0)
+
+
+def test_one_ending_that_cannot_be_written_costs_the_others_nothing(
+    slow: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Endings of one step are written apart when they cannot be written together."""
+    slow.start()
+    finish = endings.finish
+    monkeypatch.setattr(
+        "workers.recorder.endings.finish",
+        lambda session, some, *rest: finish(session, some, *rest) if len(some) < 2 else 1 / 0,
+    )
+    done = slow.wait(slow.submit(*(new_job(completion(max_tokens=3)) for _ in range(6))))
+    assert {details.job.state for details in done} == {State.SUCCEEDED}
+    assert slow.deaths == []
+
+
+def test_an_llm_is_ready_only_while_a_worker_serves_it(slow: Service) -> None:
+    """What is published of the LLM says not ready before loading and after leaving."""
+    slow.start()
+
+    def ready() -> bool:
+        with slow.database.read() as session:
+            return workers.llms(session)[0].ready
+
+    assert ready()
+    slow.stop()
+    assert not ready()

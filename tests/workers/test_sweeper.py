@@ -55,6 +55,13 @@ def sweeper(service: Service, clock: Clock) -> Sweeper:
     return Sweeper(service.database, service.broker, live, service.settings, clock)
 
 
+def outlive_lease(service: Service, sweeper: Sweeper, clock: Clock) -> None:
+    """Sweep often enough while a lease runs out."""
+    for _ in range(5):
+        clock.now += service.settings.worker.lease_seconds / 4
+        sweeper.sweep()
+
+
 def register(service: Service, worker_id: str = "worker_1") -> None:
     """A worker's row as the worker makes it."""
     now = utcnow()
@@ -87,13 +94,25 @@ def messages(service: Service) -> int:
 
 def test_a_worker_is_lost_only_when_its_counter_stands_still(clock: Clock) -> None:
     """Liveness is a counter that moves, by the watcher's own clock alone."""
-    watch = Watch(lease_seconds=10, clock=clock)
+    watch = Watch(lease_seconds=10, gap_seconds=9.5, clock=clock)
     assert watch.lost({"a": 1, "b": 1}) == []
     clock.now += 9
     assert watch.lost({"a": 1, "b": 2}) == []
     clock.now += 1
     assert watch.lost({"a": 1, "b": 2}) == ["a"]
     assert watch.lost({"b": 2}) == []
+
+
+def test_time_in_which_nobody_looked_is_held_against_no_worker(clock: Clock) -> None:
+    """After a gap in looking (an outage of the database, say) every lease begins anew."""
+    watch = Watch(lease_seconds=10, gap_seconds=3, clock=clock)
+    watch.lost({"a": 1})
+    clock.now += 60
+    assert watch.lost({"a": 1}) == []
+    for _ in range(5):
+        clock.now += 2
+        lost = watch.lost({"a": 1})
+    assert lost == ["a"]
 
 
 def test_the_jobs_of_a_silent_worker_go_on_elsewhere(
@@ -105,8 +124,7 @@ def test_the_jobs_of_a_silent_worker_go_on_elsewhere(
     claim(service)
     sweeper.sweep()
     assert service.job(job.id).job.state == State.RUNNING
-    clock.now += service.settings.worker.lease_seconds
-    sweeper.sweep()
+    outlive_lease(service, sweeper, clock)
     found = service.job(job.id).job
     assert (found.state, found.failures, found.claimable) == (State.QUEUED, 1, True)
     assert messages(service) == 1
@@ -124,9 +142,7 @@ def test_a_job_that_kills_its_workers_fails_in_the_end(
     for worker_id in ("worker_1", "worker_2"):
         register(service, worker_id)
         claim(service, worker_id)
-        sweeper.sweep()
-        clock.now += service.settings.worker.lease_seconds
-        sweeper.sweep()
+        outlive_lease(service, sweeper, clock)
     found = service.job(job.id)
     assert (found.job.state, found.job.error_type, found.cost) == (State.FAILED, "worker_lost", None)
     assert service.drift() == {}
@@ -183,12 +199,14 @@ def test_tidying_folds_counters_and_keeps_their_sums(service: Service, sweeper: 
 
 def test_ended_jobs_are_deleted_when_retention_says_so(settings: Settings, sqlite_url: str) -> None:
     """Rows older than ``retention.jobs_days`` go, and are counted out; the bill stays."""
-    kept = settings.model_copy(update={"retention": settings.retention.model_copy(update={"jobs_days": 1})})
+    kept = settings.model_copy(
+        update={"retention": settings.retention.model_copy(update={"jobs_days": 1e-9})}
+    )
     with running_service(kept, sqlite_url, Broker()) as service:
         service.submit(new_job(), hint=False)
         with service.database.write() as session:
             row = session.scalars(select(Job)).one()
-            cancel_waiting(session, row, SYSTEM, utcnow() - timedelta(days=2))
+            cancel_waiting(session, row, SYSTEM, utcnow())
         live = make_live_log(service.settings, service.database)
         Sweeper(service.database, service.broker, live, service.settings).tidy()
         with service.database.read() as session:

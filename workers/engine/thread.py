@@ -172,11 +172,11 @@ class EngineThread:
         while commands or engine.has_work or not self._stopping:
             outputs = [output for command in commands for output in command(engine) or ()]
             outputs += engine.step()
-            if not engine.has_work:
-                engine.check_integrity()
+            self._publish(engine)
             if outputs:
                 self._on_outputs(outputs)
-            self._publish(engine)
+            if not engine.has_work:
+                engine.check_integrity()  # after the telling: what is done is done, whatever it finds
             commands = self._await_work(engine)
 
     def _await_work(self, engine: Engine) -> list[Command]:

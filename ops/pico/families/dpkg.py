@@ -5,7 +5,6 @@ from __future__ import annotations
 from random import Random
 
 from ops.pico import words
-from ops.pico.changes import changed
 from ops.pico.families.family import Family, Written
 
 _STATES = (
@@ -54,9 +53,7 @@ def write(rng: Random) -> Written:
         action, state = "status", rng.choice(_STATES)
         text = f"{time} status {state} {name}:{arch} {version}"
     elif action in ("install", "upgrade"):
-        old = "<none>" if action == "install" and rng.random() < 0.8 else debian_version(rng)
-        if rng.random() < 0.4 and old != "<none>":
-            old = changed(version, rng)
+        old = "<none>" if rng.random() < 0.6 else debian_version(rng)
         text = f"{time} {action} {name}:{arch} {old} {version}"
     else:
         text = f"{time} {action} {name}:{arch} {version} <none>"

@@ -19,13 +19,11 @@ def _subject(rng: Random) -> str:
     verb = rng.choice(
         (words.cased(rng), "Fix", "Add", "Remove", "Update", "fix", "add", "use", "Merge branch")
     )
-    text = f"{verb} {rng.choice((words.cased(rng), prose.message(rng, 8), prose.message(rng, 8)))}"
-    if rng.random() < 0.05:
-        return words.dotted(rng)
+    text = f"{verb} {prose.message(rng, 8)}"
     if rng.random() < 0.45:
         text = f"{_scope(rng)}: {text}"
-    if rng.random() < 0.12:
-        text = f'{rng.choice(("Revert", "Merge"))} "{text}"'
+    if rng.random() < 0.06:
+        text = f'Revert "{text}"'
     return text + (f" (#{words.digits(rng, 1, 5)})" if rng.random() < 0.15 else "")
 
 
@@ -33,7 +31,7 @@ def write(rng: Random) -> Written:
     """One line: abbreviated commit, subject, and after some a tag."""
     commit, subject, tag = words.hexadecimal(rng, rng.randint(7, 10)), _subject(rng), ""
     text = f"{commit} {subject}"
-    if rng.random() < 0.35:
+    if rng.random() < 0.25:
         tag = rng.choice(("v", "v", "", f"{words.word(rng)}-")) + words.dotted(rng)
         text += f" (tag: {tag})"
     return text, {"commit": commit, "subject": subject, "tag": tag}

@@ -32,12 +32,9 @@ def _message(rng: Random) -> str:
         f"Connection closed by {rng.choice(('', 'invalid user '))}{name} {client} port {port} [preauth]",
         f"Server listening on {client} port {port}.",
         f'[origin software="{words.word(rng)}" x-pid="{port}" x-info="{prose.url(rng)}"] {name}',
-        f"(to {words.identifier(rng, '-')}) {words.word(rng)} on {words.word(rng)}",
-        f"pam_{words.word(rng)}({words.word(rng)}:session): {prose.message(rng, 6)}; {prose.pairs(rng)}",
-        f"[{words.word(rng)} {prose.pairs(rng)}] {prose.message(rng, 3)}",
         f"{rng.choice(('Started', 'Stopped', 'Starting'))} {name}.service - {prose.message(rng, 4)}",
     )
-    return rng.choice(shapes) if rng.random() < 0.4 else prose.message(rng)
+    return rng.choice(shapes) if rng.random() < 0.3 else prose.message(rng)
 
 
 def write(rng: Random) -> Written:

@@ -1,6 +1,6 @@
 """The yardstick: the same prompts straight through mlx-lm's ``BatchGenerator``, and nothing around it.
 
-``python -m ops.bench.bare FOLDER ROWS PREFILL_ROWS PREFILL_TOKENS`` loads the
+``python -m workers.backends.bare FOLDER ROWS PREFILL_ROWS PREFILL_TOKENS`` loads the
 LLM as the service does, then answers each JSON line on its input ``{"chats": [...], "max_tokens": n}``
 with ``{"seconds": s, "tokens": n}``. Rendering and tokenising the prompts is
 not counted, nor is any text made of the tokens: the service does both.
