@@ -22,7 +22,7 @@ def main() -> None:
     """Serve until the input ends."""
     folder, rows, prefill_rows, prefill_tokens = sys.argv[1], *map(int, sys.argv[2:5])
     llm = load(folder)
-    print(json.dumps({"ready": True}), flush=True)
+    print(json.dumps({"ready": True}), flush=True)  # noqa: T201  (its output is its interface)
     for text in sys.stdin:
         asked = json.loads(text)
         prompts = [
@@ -42,7 +42,7 @@ def main() -> None:
         tokens = _run(generator, prompts, asked["max_tokens"])
         answer = {"seconds": time.perf_counter() - begun, "tokens": tokens}
         generator.close()
-        print(json.dumps(answer), flush=True)
+        print(json.dumps(answer), flush=True)  # noqa: T201  (as above)
 
 
 def _run(generator: Any, prompts: list[list[int]], max_tokens: int) -> int:

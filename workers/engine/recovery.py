@@ -31,15 +31,13 @@ class Recovery:
         suspects = [sequence for sequence in chosen if self._is_suspect(sequence)]
         if not suspects:
             return chosen
-        if self._on_trial is None or self._on_trial.uid is None or self._on_trial.cleared:
+        if self._trial() is None:
             self._on_trial = suspects.pop(0)
         return [sequence for sequence in chosen if sequence not in suspects]
 
     def survived(self) -> None:
         """Note a step that went well."""
         self._broken_in_a_row = 0
-        if self._on_trial is not None and self._on_trial.cleared:
-            self._on_trial = None
 
     def blame(self, live: Iterable[Sequence], error: Exception) -> list[Sequence]:
         """Note a broken step; return the rows that were in too many and must fail.
@@ -49,12 +47,18 @@ class Recovery:
         self._broken_in_a_row += 1
         if self._broken_in_a_row >= MAX_BROKEN_IN_A_ROW:
             raise EngineDead(f"{self._broken_in_a_row} steps broke in a row") from error
-        accused = list(live) if self._on_trial is None else [self._on_trial]
+        trial = self._trial()
+        accused = list(live) if trial is None else [trial]
         self._on_trial = None
         for sequence in accused:
             sequence.strikes += 1
             sequence.cleared = False
         return [sequence for sequence in accused if sequence.strikes >= MAX_STRIKES]
+
+    def _trial(self) -> Sequence | None:
+        """The row on trial: still in the batch, and without a token since it came back."""
+        trial = self._on_trial
+        return None if trial is None or trial.uid is None or trial.cleared else trial
 
     @staticmethod
     def _is_suspect(sequence: Sequence) -> bool:

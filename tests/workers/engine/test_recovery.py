@@ -63,6 +63,19 @@ def test_a_suspect_that_leaves_does_not_block_the_others() -> None:
     assert len(finished(run(engine))) == 3
 
 
+def test_a_suspect_that_left_is_not_blamed() -> None:
+    """A step that breaks after the row on trial was cancelled is blamed on those who are there."""
+    engine, backend = fake_engine(endless=True, fail_steps=[2, 3, 5])
+    engine.submit([job(f"{n}", max_tokens=10) for n in range(2)])
+    step(engine, 4)
+    for name in ("0", "1"):
+        engine.cancel(name, 1)
+    engine.submit([job("new", max_tokens=10)])
+    told = run(engine)
+    assert (backend.resets, failed(told)) == (3, {})
+    assert finished(told)["new"].completion_tokens == 10
+
+
 def test_others_join_while_a_suspect_is_on_trial() -> None:
     """Newcomers are beyond suspicion."""
     engine, _ = fake_engine(endless=True, fail_steps=[2, 3])
