@@ -20,6 +20,7 @@ from api.door import Door
 from api.explain import faults
 from api.middleware import stack
 from api.problems import Kind, Problem, answer_problem, invalid
+from api.readiness import reason
 from api.routes import agents, bulk, events, fleet, health, jobs, keys, ledger
 from api.wire.job_body import BulkBody, JobBody
 from api.wire.people import KeyBody
@@ -114,7 +115,9 @@ async def _answer_validation(request: Request, error: Exception) -> Response:
 
 async def _answer_unavailable(request: Request, error: Exception) -> Response:
     """The database is locked, full or gone."""
-    detail = f"{error}; nothing was stored, try again"
+    assert isinstance(error, Unavailable)  # noqa: S101  (as above)
+    door: Door = request.app.state.door
+    detail = f"{reason(door.database, error)}; nothing was stored, try again"
     headers = {"Retry-After": BUSY_RETRY_AFTER}
     return Problem(Kind.DATABASE_UNAVAILABLE, detail, headers=headers).response(request.scope)
 

@@ -6,6 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Iterable
+from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
@@ -22,6 +23,9 @@ access = logging.getLogger("penstock.access")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 NO_ROUTE = "(none)"
 """The route template of a request that no route took."""
+
+PATH_SHOWN = 200
+"""Characters of a path that the access log shows."""
 
 DRAIN_BYTES = 268_435_456
 """How much of a refused body is thrown away so that a closing connection still carries the answer."""
@@ -89,7 +93,9 @@ class AccessLog:
         route = getattr(scope.get("route"), "path_format", NO_ROUTE)
         telemetry.http_requests.labels(method, route, status).inc()
         telemetry.http_request_seconds.labels(method, route).observe(seconds)
-        access.info("%s %s %d %.1f ms %s", method, scope["path"], status, seconds * 1000, scope[REQUEST_ID])
+        # The path came decoded: as it is, it could break the line or speak to a terminal.
+        path = quote(scope["path"], errors="replace")[:PATH_SHOWN]
+        access.info("%s %s %d %.1f ms %s", method, path, status, seconds * 1000, scope[REQUEST_ID])
 
 
 class LastResort:

@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute
 
 from api.bodies import JSON, JSON_LINES
 from api.problems import MEDIA_TYPE, Kind
+from api.wire.fields import Body, View
 from api.wire.problem import ProblemView
 from config.settings import Settings
 
@@ -102,11 +103,14 @@ def document(routes: Sequence[BaseRoute], version: str, bodies: Sequence[type[Ba
     components["securitySchemes"] = {
         "key": {"type": "http", "scheme": "bearer", "description": "A key such as `pk_0123456789ab_...`."}
     }
+    examples = _examples(Body) | _examples(View)
+    for name, example in examples.items():
+        components["schemas"][name]["examples"] = [example]  # FastAPI leaves nulls out of them
     for path, operations in found["paths"].items():
         for operation in operations.values():
             if path.startswith("/v1/"):
                 operation["security"] = [{"key": []}]
-            _show_examples(operation, components["schemas"])
+            _show_examples(operation, examples)
             for parameter in operation.get("parameters", ()):
                 _never_null(parameter["schema"])
     return found
@@ -120,13 +124,24 @@ def _never_null(schema: dict[str, Any]) -> None:
         schema.update(kinds[0])
 
 
-def _show_examples(operation: dict[str, Any], schemas: Mapping[str, Any]) -> None:
-    """Lift the example of a model to each body and answer of that model."""
+def _examples(model: type[BaseModel]) -> dict[str, Any]:
+    """The first example of each model below one, by name."""
+    found: dict[str, Any] = {}
+    for child in model.__subclasses__():
+        found |= _examples(child)
+        extra = child.model_config.get("json_schema_extra")
+        if isinstance(extra, dict) and isinstance(shown := extra.get("examples"), list):
+            found[child.__name__] = shown[0]
+    return found
+
+
+def _show_examples(operation: dict[str, Any], examples: Mapping[str, Any]) -> None:
+    """Put the example of a model beside each body and answer of that model."""
     for carrier in (operation.get("requestBody", {}), *operation["responses"].values()):
         for media in carrier.get("content", {}).values():
             name = media.get("schema", {}).get("$ref", "").rpartition("/")[2]
-            if name in schemas and not {"example", "examples"} & media.keys():
-                media["example"] = schemas[name]["examples"][0]
+            if name in examples and not {"example", "examples"} & media.keys():
+                media["example"] = examples[name]
 
 
 def fit(found: dict[str, Any], settings: Settings) -> dict[str, Any]:

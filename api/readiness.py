@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +14,8 @@ from models import workers
 from models.base import utcnow
 from models.database import Database, Unavailable
 from models.workers import Llm, Worker
+
+log = logging.getLogger(__name__)
 
 INFERENCE = "inference"
 """The kind of worker that runs jobs."""
@@ -36,7 +39,7 @@ class Readiness:
             with self._database.read() as session:
                 workers.llms(session)
         except Unavailable as error:
-            return HealthView(checks={"database": CheckView(ok=False, detail=str(error))})
+            return _no_database(self._database, error)
         return HealthView(checks={"database": CheckView(ok=True, detail="it answers")})
 
     def check(self) -> HealthView:
@@ -45,7 +48,7 @@ class Readiness:
             with self._database.read() as session:
                 alive, llms = workers.alive(session), workers.llms(session)
         except Unavailable as error:
-            return HealthView(checks={"database": CheckView(ok=False, detail=str(error))})
+            return _no_database(self._database, error)
         return HealthView(
             checks={
                 "database": CheckView(ok=True, detail="it answers"),
@@ -83,3 +86,16 @@ class Readiness:
         if row is None:
             return CheckView(ok=False, detail=f"{alias} has not been loaded by any worker")
         return CheckView(ok=row.ready, detail=f"{alias} is {'ready' if row.ready else 'not ready'}")
+
+
+def reason(database: Database, error: Unavailable) -> str:
+    """What a client may know of a failure, and the log's line about it.
+
+    SQLite's words are harmless. PostgreSQL's name host, user and database: only the log has those.
+    """
+    log.warning("the database does not answer: %s", error)
+    return str(error) if database.dialect == "sqlite" else "it does not answer; the log has the reason"
+
+
+def _no_database(database: Database, error: Unavailable) -> HealthView:
+    return HealthView(checks={"database": CheckView(ok=False, detail=reason(database, error))})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 import sys
 from collections.abc import Callable
@@ -12,7 +11,6 @@ import uvicorn
 from api.app import create_app
 from api.door import Door
 from config.prices import load_prices
-from config.settings import Server as ServerSettings
 from config.settings import Settings
 from models.database import Database
 
@@ -21,10 +19,6 @@ SWITCH_SECONDS = 0.001
 
 GRACE_SECONDS = 10
 """How long requests in flight may go on after a signal; those that wait are answered at once."""
-
-
-class RemoteAddress(Exception):  # noqa: N818  (a choice that was not made, not a fault)
-    """The address could be reached by other machines, and nobody allowed that."""
 
 
 class Server(uvicorn.Server):
@@ -41,12 +35,7 @@ class Server(uvicorn.Server):
 
 
 def serve(settings: Settings, check_schema: Callable[[Database], None]) -> None:
-    """Answer HTTP until a signal comes. ``check_schema`` raises when the schema is not this version's.
-
-    Raises:
-        RemoteAddress: ``server.host`` is not loopback and ``server.allow_remote`` is off.
-    """
-    check_address(settings.server)
+    """Answer HTTP until a signal comes. ``check_schema`` raises when the schema is not this version's."""
     sys.setswitchinterval(SWITCH_SECONDS)
     database = Database.connect(
         settings.database_url,
@@ -72,22 +61,3 @@ def serve(settings: Settings, check_schema: Callable[[Database], None]) -> None:
         Server(config, app.state.door).run()
     finally:
         database.close()
-
-
-def check_address(server: ServerSettings) -> None:
-    """Refuse an address that other machines reach, unless it was asked for.
-
-    Raises:
-        RemoteAddress: see :func:`serve`.
-    """
-    if server.allow_remote or server.host == "localhost":
-        return
-    try:
-        local = ipaddress.ip_address(server.host.strip("[]")).is_loopback
-    except ValueError:
-        local = False
-    if not local:
-        raise RemoteAddress(
-            f"server.host is {server.host}, which other machines can reach: "
-            "use 127.0.0.1, or say --allow-remote and name your hosts in server.allowed_hosts"
-        )

@@ -26,9 +26,11 @@ class Sightings:
     def look(self, keys: Sequence[str]) -> Mapping[str, Hashable]:
         """The state of each key: (version, ended) of a job, whether a bulk is over, an event's id."""
         if self._changes.look() or not self._last.keys() >= set(keys):
-            self._last = dict.fromkeys(keys)
+            self._last = {}  # should reading fail, the next look reads again: nobody is taken for gone
+            found: dict[str, Hashable] = dict.fromkeys(keys)
             for first in range(0, len(keys), AT_ONCE):
-                self._last.update(self._read(keys[first : first + AT_ONCE]))
+                found.update(self._read(keys[first : first + AT_ONCE]))
+            self._last = found
         return self._last
 
     def _read(self, keys: Sequence[str]) -> dict[str, Hashable]:

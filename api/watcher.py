@@ -89,6 +89,8 @@ class Watcher:
                 states = await anyio.to_thread.run_sync(self._look, keys, limiter=limiter)
             except Unavailable as error:
                 log.warning("those who wait are told nothing now: %s", error)
+            except Exception:  # the only one who looks must not stop while others wait for it
+                log.exception("those who wait are told nothing now")
             else:
                 for key in keys:
                     for watch in self._watches.get(key, ()):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastapi import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from api.door import Door
 from api.metrics import QueueCollector
@@ -67,6 +67,7 @@ def _answer(health: HealthView) -> Response:
 
 @router.get(
     "/metrics",
+    response_class=PlainTextResponse,  # for the document, which would promise JSON too
     responses=METRICS | problems(always=(421, 503)),
 )
 def metrics(request: Request) -> Response:

@@ -79,6 +79,7 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=0, help="of so many lines, 0 for all")
     parser.add_argument("--shuffled", action="store_true", help="with the weights in random order")
     parser.add_argument("--wrong", action="store_true", help="print wrong answers")
+    parser.add_argument("--json", action="store_true", help="print the counts as JSON alone")
     options = parser.parse_args()
     from workers.backends.greedy import load, shuffle
 
@@ -89,6 +90,9 @@ def main() -> None:
     if options.sample:
         lines = random.Random(0).sample(lines, options.sample)
     results = measure(llm, tokenizer, lines, options.turns)
+    if options.json:
+        print(json.dumps(tally(results)))
+        return
     for name, (right, total) in tally(results).items():
         print(f"{name:14} {right:4} of {total:4} fields  {right / total:7.1%}")
     for line, answer in results if options.wrong else ():

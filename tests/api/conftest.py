@@ -25,7 +25,6 @@ from models.jobs import Claim
 from models.states import State
 from models.workers import Llm, Worker
 
-
 BOTH = pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
 """Runs a test once over each database; without it, SQLite must do."""
 

@@ -137,7 +137,7 @@ class TestLive:
     def test_stream_shows_things_as_they_happen(
         self, app: FastAPI, remote: httpx2.Client, worker: FakeWorker
     ) -> None:
-        """Each state and each piece of text arrives before the next is made, and the stream ends with the job."""
+        """Each state and each text arrives before the next is made, and the stream ends with the job."""
         job_id = remote.post("/v1/jobs", json={"prompt": "a"}).json()["id"]
         with remote.stream("GET", f"/v1/jobs/{job_id}/events?stream=true") as response:
             assert response.headers["content-type"].startswith("text/event-stream")

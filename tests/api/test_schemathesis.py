@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import schemathesis
 from fastapi import FastAPI
@@ -36,7 +38,7 @@ def test_operation_keeps_its_promises(
     @settings(
         max_examples=15, phases=[Phase.generate], database=None, suppress_health_check=list(HealthCheck)
     )
-    def keeps(case: Case) -> None:
+    def keeps(case: Case[Any]) -> None:
         headers = {"Authorization": f"Bearer {key}", "Host": "localhost"}
         answer = case.call_and_validate(headers=headers, excluded_checks=[positive_data_acceptance])
         if mode is GenerationMode.POSITIVE and answer.status_code == 422:

@@ -48,7 +48,7 @@ def refused(client: TestClient, **body: Any) -> dict[str, str]:
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role", "'user'"),
         ({"messages": [{"content": "x"}]}, "messages[0].role", "is required"),
         ({"messages": [USER, {**USER, "name": "x"}]}, "messages[1].name", "not a known field"),
-        ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "messages[0].content[0].type", "'text'"),
+        ({"messages": [{**USER, "content": [{"type": "image"}]}]}, "messages[0].content[0].type", "'text'"),
         ({**HI, "promt": "x"}, "promt", "did you mean prompt?"),
         ({**HI, "webhook": {"url": "https://a.example"}}, "webhook", "has not landed yet"),
         ({**HI, "max_cost": "1"}, "max_cost", "has not landed yet"),
@@ -139,7 +139,7 @@ def test_other_content_types_are_415(client: TestClient, kind: str) -> None:
 
 
 def test_what_an_llm_cannot_hold_is_refused(client: TestClient, worker: FakeWorker) -> None:
-    """Once a worker has told the context length, tokens to generate that fill it are refused with the numbers."""
+    """Once the context length is known, as many tokens to generate are refused with the numbers."""
     worker.publish(context_length=64)
     assert "64 tokens of pico" in refused(client, prompt="x", max_tokens=64)["max_tokens"]
 

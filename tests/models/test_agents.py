@@ -17,7 +17,7 @@ from models.job_rows import Job
 from models.states import Priority, State
 from models.submission import NewJob
 from tests.models.desk import CLIENT, Desk
-from tests.rows import TENANT, at, new_job
+from tests.rows import TENANT, Held, at, new_job
 
 
 def turn(**fields: Any) -> NewJob:
@@ -47,6 +47,9 @@ def test_agents_do_not_wait_for_each_other(desk: Desk) -> None:
         tenants.ensure(session, "b", desk.now)
     ids = desk.submit(turn(), turn(agent="bob"), new_job()) + desk.submit(turn(tenant_id="b"))
     assert sorted(claim.job_id for claim in desk.claim(10)) == sorted(ids)
+    desk.submit(turn())
+    (theirs,) = desk.submit(turn(tenant_id="b"))
+    assert desk.finish(Held(ids[-1], 1)).released == [theirs]
 
 
 def test_a_first_turn_to_come_holds_the_others(desk: Desk) -> None:
@@ -69,9 +72,10 @@ def test_a_later_turn_that_falls_due_waits_for_the_first(desk: Desk) -> None:
 
 
 def test_a_retry_holds_the_turns_behind_it(desk: Desk) -> None:
-    """While a failed attempt waits for another, the agent's next job does not start."""
-    first, second = desk.submit(turn(), turn())
+    """While a failed attempt waits for another, the agent's next job does not start, whatever ends."""
+    first, second, third = desk.submit(turn(), turn(), turn())
     desk.fail(desk.take())
+    assert desk.cancel(third) == []
     assert desk.claim(10) == []
     desk.wait(5)
     assert desk.promote() == [first]

@@ -106,7 +106,7 @@ def test_jobs_of_one_step_end_together(desk: Desk) -> None:
     """Endings of many jobs are one transaction, a late one among them does no harm."""
     ids = desk.submit(*(new_job() for _ in range(5)))
     claims = desk.claim(5)
-    ended = desk.finish(*claims[:4], Held(ids[4], 99))
+    ended = desk.finish(Held(ids[4], 99), *claims[:4])
     assert ([job.id for job in ended.jobs], ended.late) == (ids[:4], [ids[4]])
     assert desk.states(*ids) == [State.SUCCEEDED] * 4 + [State.RUNNING]
 

@@ -1,4 +1,4 @@
-"""Greedy decoding of many chats with mlx-lm, for measurements; nothing else here needs MLX."""
+"""Greedy decoding of many chats with mlx-lm, for measurements of answers, never of speed."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-import mlx_lm
 from mlx.utils import tree_map
 from mlx_lm.generate import batch_generate
 from mlx_lm.models.cache import make_prompt_cache
+
+from workers.backends import loading
 
 MOST_TOKENS = 256
 """Longest answer that is waited for."""
@@ -20,9 +21,9 @@ Chat = Sequence[Mapping[str, str]]
 
 
 def load(folder: Path) -> tuple[Any, Any]:
-    """The LLM and its tokenizer, by mlx-lm's own loader."""
-    loaded: Any = mlx_lm.load(str(folder))
-    return loaded[0], loaded[1]
+    """The LLM and its tokenizer, as the service loads them (float32 on a CPU)."""
+    loaded = loading.load(str(folder))
+    return loaded.model, loaded.tokenizer
 
 
 def shuffle(llm: Any, seed: int) -> None:

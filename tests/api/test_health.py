@@ -1,0 +1,151 @@
+"""What the service says of itself: health and metrics."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import update
+from starlette.testclient import TestClient
+
+from api.readiness import Readiness
+from config.settings import Settings
+from models.base import utcnow
+from models.database import Database
+from models.job_rows import Job
+from models.workers import Worker
+from tests.api.conftest import BOTH, FakeWorker
+
+
+@pytest.fixture
+def keyless(app: FastAPI) -> TestClient:
+    """A client without a key."""
+    return TestClient(app, base_url="http://localhost")
+
+
+def change_worker(database: Database, **values: Any) -> None:
+    """Change the row of the worker."""
+    with database.write() as session:
+        session.execute(update(Worker).values(**values))
+
+
+def missing(client: TestClient) -> dict[str, str]:
+    """What a service that is not ready lacks, by part; empty when it is ready."""
+    answer = client.get("/health/ready")
+    assert answer.headers["cache-control"] == "no-store"
+    if answer.status_code == 503:
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["type"] == "urn:penstock:problem:not-ready"
+        assert int(answer.headers["retry-after"]) >= 1
+    else:
+        assert (answer.status_code, answer.json()["status"]) == (200, "ok")
+    checks = answer.json()["checks"]
+    assert set(checks) == {"database", "worker", "llm"}
+    wrong = {name: check["detail"] for name, check in checks.items() if not check["ok"]}
+    assert (answer.status_code == 200) is not bool(wrong)
+    assert all(detail in answer.text for detail in wrong.values())
+    return wrong
+
+
+def test_fresh_service_lives_and_has_started(keyless: TestClient) -> None:
+    """Without any worker the process is alive and its database answers, but it is not ready."""
+    assert keyless.get("/health/live").json() == {"status": "ok", "checks": {}}
+    started = keyless.get("/health/startup")
+    assert (started.status_code, started.json()["checks"]["database"]["ok"]) == (200, True)
+    assert missing(keyless) == {
+        "worker": "no live inference worker (none has started)",
+        "llm": "pico has not been loaded by any worker",
+    }
+
+
+@BOTH
+def test_service_with_a_worker_is_ready(keyless: TestClient, worker: FakeWorker) -> None:
+    """With a live inference worker that has loaded the LLM, jobs are stored and run."""
+    worker.publish()
+    assert missing(keyless) == {}
+
+
+def test_silent_worker_is_not_enough(keyless: TestClient, worker: FakeWorker, database: Database) -> None:
+    """A worker seen longer ago than its lease does not count, until it beats again."""
+    worker.publish()
+    change_worker(database, seen_at=utcnow() - timedelta(seconds=5))
+    assert missing(keyless) == {"worker": "no live inference worker (1 silent for 1 seconds)"}
+    change_worker(database, beats=2)
+    assert missing(keyless) == {}
+
+
+def test_heartbeats_are_judged_by_our_own_clock(
+    settings: Settings, worker: FakeWorker, database: Database
+) -> None:
+    """A worker whose counter stands still for its lease is lost, whatever its clock says."""
+    now = 100.0
+    readiness = Readiness(settings, database, lambda: now)
+
+    def fresh() -> bool:
+        return readiness.check().checks["worker"].ok
+
+    worker.publish()
+    assert fresh()
+    change_worker(database, seen_at=utcnow() + timedelta(hours=1))
+    now += settings.worker.lease_seconds + 0.5
+    assert not fresh()
+    change_worker(database, beats=7, seen_at=utcnow() - timedelta(hours=1))
+    assert fresh()
+    now += settings.worker.lease_seconds / 2
+    assert fresh()
+
+
+@pytest.mark.parametrize("values", [{"kind": "errands"}, {"ended_at": utcnow()}])
+def test_only_living_inference_workers_count(
+    keyless: TestClient, worker: FakeWorker, database: Database, values: dict[str, Any]
+) -> None:
+    """Neither one that does errands nor one that has stopped runs jobs."""
+    worker.publish()
+    change_worker(database, **values)
+    assert missing(keyless) == {"worker": "no live inference worker (none has started)"}
+
+
+def test_llm_that_is_loading_is_not_ready(keyless: TestClient, worker: FakeWorker) -> None:
+    """A worker that still loads its LLM is alive; jobs do not run yet. Another LLM does not help."""
+    worker.publish(ready=False)
+    worker.publish(alias="other")
+    assert missing(keyless) == {"llm": "pico is not ready"}
+
+
+@BOTH
+def test_metrics_show_the_queues(
+    client: TestClient, keyless: TestClient, worker: FakeWorker, database: Database
+) -> None:
+    """Depth by state and age of the oldest, by LLM and priority, of all tenants and without a key."""
+    for priority in ("interactive", "background", "background"):
+        client.post("/v1/jobs", json={"prompt": "a", "priority": priority})
+    client.post("/v1/jobs", json={"prompt": "a", "run_at": "2100-01-01T00:00:00Z"})
+    worker.claim(1)
+    with database.write() as session:
+        session.execute(update(Job).values(created_at=utcnow() - timedelta(seconds=50)))
+    answer = keyless.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    found = re.findall(
+        r'^(penstock_queue_\w+)\{llm="pico",priority="(\w+)"(?:,state="(\w+)")?\} (\S+)$',
+        answer.text,
+        re.MULTILINE,
+    )
+    figures = {(name, priority, state): float(value) for name, priority, state, value in found}
+    depth = {key[1:]: value for key, value in figures.items() if key[0] == "penstock_queue_jobs" and value}
+    assert depth == {("interactive", "running"): 1, ("background", "queued"): 2, ("standard", "scheduled"): 1}
+    ages = {key[1]: value for key, value in figures.items() if key[0] == "penstock_queue_oldest_seconds"}
+    assert 50 <= ages["background"] < 110
+    assert (ages["interactive"], ages["standard"]) == (0, 0)
+
+
+def test_requests_are_counted_by_route(client: TestClient, keyless: TestClient) -> None:
+    """Counts go by the template of the route, so that ids and junk make no new figures."""
+    for path in ("/v1/jobs/job_1", "/v1/jobs/job_2", "/nothing", "/nothing/else"):
+        client.get(path)
+    text = keyless.get("/metrics").text
+    assert 'route="/v1/jobs/{job_id}"' in text
+    assert "job_1" not in text
+    assert "/nothing" not in text
