@@ -49,14 +49,14 @@ def submit(
     *,
     staged: bool = False,
 ) -> list[Job]:
-    """Store jobs of one tenant and one LLM with payloads, tags, counters and audit rows.
+    """Store jobs of one tenant with payloads, tags, counters and audit rows.
 
     Staged jobs (of a bulk) are neither counted nor claimable until
     :func:`models.bulks.publish`. They are not returned; others are, detached,
     ``seq`` unset.
     """
-    tenant_id, llm = new[0].tenant_id, new[0].llm
-    shares = tenants.take_shares(session, tenant_id, llm, [job.estimated_tokens for job in new])
+    tenant_id = new[0].tenant_id
+    shares = _shares(session, tenant_id, new)
     rows = [_row(job, share, offsets, now, staged) for job, share in zip(new, shares, strict=True)]
     if not staged:
         _order_agents(session, rows, now)
@@ -75,6 +75,19 @@ def submit(
         acts = [audit.row(tenant_id, actor, "job.submit", row["id"], now) for row in rows]
         audit.record(session, acts)
     return [] if staged else [_job(row) for row in rows]
+
+
+def _shares(session: Session, tenant_id: str, new: Sequence[NewJob]) -> list[int]:
+    """Each job's tag in the queue of its LLM; queues in order of names, as all who lock several."""
+    queues: dict[str, list[int]] = {}
+    for number, job in enumerate(new):
+        queues.setdefault(job.llm, []).append(number)
+    shares = [0] * len(new)
+    for llm, numbers in sorted(queues.items()):
+        taken = tenants.take_shares(session, tenant_id, llm, [new[n].estimated_tokens for n in numbers])
+        for number, share in zip(numbers, taken, strict=True):
+            shares[number] = share
+    return shares
 
 
 def _job(row: dict[str, Any]) -> Job:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis.configuration
@@ -78,3 +80,18 @@ def settings(tmp_path: Path) -> Settings:
         ),
         engine=Engine(backend="fake", window_ms=2),
     )
+
+
+@pytest.fixture(autouse=True)
+def unspoilt_process() -> Iterator[None]:
+    """Undo what a command run within the test process leaves: variables, and loggers that are silenced."""
+    before = dict(os.environ)
+    logging.disable(logging.NOTSET)
+    for logger in logging.Logger.manager.loggerDict.values():
+        if isinstance(logger, logging.Logger):
+            logger.disabled = False
+            logger.propagate = True
+    yield
+    for name in os.environ.keys() - before.keys():
+        if name.startswith("PROMETHEUS_"):
+            del os.environ[name]

@@ -52,7 +52,8 @@ async def get_bulk(desk: Seated, request: Request, bulk_id: str, wait: Wait = 0)
     """Count a bulk's jobs by state; with `wait`, as soon as all have ended or the seconds are over."""
     check_wait(desk, wait)
     view = await run_in_threadpool(_look, desk, bulk_id)
-    if wait and not view.ended and await ended(desk, request, bulk_id, wait):
+    if wait and not view.ended:
+        await ended(desk, request, bulk_id, wait)
         view = await run_in_threadpool(_look, desk, bulk_id)
     return tagged_answer(request, view, ask_again(view.ended, None))
 

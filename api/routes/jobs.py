@@ -106,7 +106,8 @@ async def get_job(desk: Seated, request: Request, job_id: str, wait: Wait = 0) -
     """Look at a job; with `wait`, as soon as it has ended or the seconds are over."""
     check_wait(desk, wait)
     view = await run_in_threadpool(_look, desk, job_id)
-    if wait and view.finished_at is None and await ended(desk, request, job_id, wait):
+    if wait and view.finished_at is None:
+        await ended(desk, request, job_id, wait)
         view = await run_in_threadpool(_look, desk, job_id)
     return tagged_answer(request, view, ask_again(view.finished_at is not None, view.eta_seconds))
 

@@ -104,7 +104,10 @@ class JobView(View):
     finished_at: Moment | None
     attempt: Annotated[int, Field(description="Number of the present attempt, from 1.")]
     max_attempts: int
-    position: Annotated[int | None, Field(description="Place in the queue from 1; null when not in line.")]
+    position: Annotated[
+        int | None,
+        Field(description="Place in the queue from 1; null when not in line, or when 1,000 are ahead."),
+    ]
     eta_seconds: Annotated[float | None, Field(description="Estimated seconds until it starts.")]
     error: ErrorView | None
     result: ResultView | None

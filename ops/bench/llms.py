@@ -1,7 +1,7 @@
 """The LLMs that are measured: they go on until ``max_tokens``, so that both sides do the same work.
 
-* ``pico`` with its own weights, but a config that names another end of sequence:
-  the padding token, which it was never trained to say.
+* ``pico`` with its own weights, but files that name another end of sequence: the
+  padding token, which it was never trained to say.
 * A Llama of about 100 million random numbers with pico's tokenizer. The row of
   its output matrix for the end of sequence is zero, so that token's logit is 0,
   and the largest of a thousand random logits never is.
@@ -26,12 +26,15 @@ HIDDEN, INNER, HEADS, HEAD = 768, 2048, 12, 64
 def endless_pico(folder: Path) -> Path:
     """A copy of pico that never ends by itself."""
     shutil.copytree(PICO, folder)
-    for name in ("config.json", "generation_config.json"):
+    for name, end, padding in (
+        ("config.json", "eos_token_id", "pad_token_id"),
+        ("generation_config.json", "eos_token_id", "pad_token_id"),
+        ("tokenizer_config.json", "eos_token", "pad_token"),
+    ):
         file = folder / name
-        if file.exists():
-            described = json.loads(file.read_text(encoding="utf-8"))
-            described["eos_token_id"] = described["pad_token_id"]
-            file.write_text(json.dumps(described), encoding="utf-8")
+        described = json.loads(file.read_text(encoding="utf-8"))
+        described[end] = described[padding]
+        file.write_text(json.dumps(described), encoding="utf-8")
     return folder
 
 

@@ -48,8 +48,8 @@ def measure(effort: Effort, folder: Path) -> Iterator[Figure]:
 def _single(effort: Effort, url: str, database: Path, message: bytes) -> Figure:
     with bare_app(database) as bare_url:
         plain = request(bare_url, "/rows", BODY)
-        rate(url, message, CONNECTIONS * 4, CONNECTIONS)
-        rate(bare_url, plain, CONNECTIONS * 4, CONNECTIONS)
+        rate(url, message, effort.submissions // 5, CONNECTIONS)
+        rate(bare_url, plain, effort.submissions // 5, CONNECTIONS)
         pair = alternate(
             effort.rounds,
             lambda: rate(url, message, effort.submissions, CONNECTIONS),

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import select
 from starlette.testclient import TestClient
 
 from api.app import create_app
 from config.prices import Price, Prices
 from config.settings import Llm, Settings
 from models.database import Database
+from models.tenants import FairShare
 from tests.api.conftest import BOTH, FakeWorker
 from tests.api.test_bulk import jobs, send
 from tests.api.test_jobs import submit
@@ -52,11 +54,16 @@ class TestLlms:
         answer = client.post("/v1/jobs", json={"prompt": "a", "llm": "zzz"})
         assert answer.json()["errors"][0]["message"] == "'zzz' is not configured; there is: big, pico"
 
-    def test_bulk_may_name_several_llms(self, client: TestClient, worker: FakeWorker) -> None:
-        """Jobs of one bulk go to the queues they name."""
+    def test_bulk_may_name_several_llms(
+        self, client: TestClient, worker: FakeWorker, database: Database
+    ) -> None:
+        """Jobs of one bulk go to the queues they name, and take their shares of those."""
         send(client, *jobs(2), *jobs(3, llm="big"), *jobs(1))
         assert len(worker.claim(llm="big")) == 3
         assert len(worker.claim(llm="pico")) == 3
+        with database.read() as session:
+            reach = {share.llm: share.reach for share in session.scalars(select(FairShare))}
+        assert reach["big"] == reach["pico"] > 0
 
 
 def test_living_workers_are_listed(client: TestClient, worker: FakeWorker) -> None:

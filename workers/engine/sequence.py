@@ -84,7 +84,7 @@ class Sequence:
 
     def take(self, token: int) -> Delta | None:
         """Add a generated token; return the text it lets be shown."""
-        self.cleared = True
+        self.cleared, self.strikes = True, 0  # whoever gets a token did not break the steps before it
         return self._tell(self._take(token))
 
     def flush(self) -> Delta | None:

@@ -124,3 +124,17 @@ def test_a_remove_that_breaks_is_repaired_like_a_step() -> None:
     assert finished(told)["a"].finish_reason == "cancelled"
     assert finished(told)["b"].completion_tokens == 20
     assert backend.resets == 1
+
+
+def test_a_poison_that_comes_again_takes_nobody_with_it() -> None:
+    """Strikes of rows that were cleared are forgotten: a poisoned job's next attempts harm no neighbour."""
+    engine, _ = fake_engine(poison="bad", endless=True)
+    good = [job(f"{n}", max_tokens=150) for n in range(5)]
+    engine.submit(good)
+    told = step(engine, 3)
+    for attempt in range(3):
+        engine.submit([job(f"poison {attempt}", "bad")])
+        told += step(engine, 30)
+    told += run(engine)
+    assert sorted(failed(told)) == ["poison 0", "poison 1", "poison 2"]
+    assert sorted(finished(told)) == [admission.job_id for admission in good]
