@@ -66,22 +66,24 @@ class Draft:
 
     def _length_faults(self, llm: Llm) -> Iterator[Fault]:
         """Does prompt and completion fit? Where no max_tokens was asked, take what room there is."""
-        book, asked, room = self._desk.door.llms, self._body.max_tokens, llm.context_length
+        asked, room = self._body.max_tokens, llm.context_length
         if asked is not None and asked >= room:
             yield Fault(
                 field="max_tokens",
                 message=f"{asked} leave no room for a prompt in the {room} tokens of {llm.alias}",
             )
-        elif book.fits(llm, self._messages, self._max_tokens) is False:
-            prompt = book.count(llm, self._messages) or 0
-            if asked is None and prompt < room:
-                self._max_tokens = room - prompt
-                return
-            yield Fault(
-                field="messages" if self._body.messages else "prompt",
-                message=f"{prompt} tokens and {asked or 1} to generate are more than the {room} that"
-                f" {llm.alias} takes: shorten the prompt" + (" or lower max_tokens" if asked else ""),
-            )
+            return
+        prompt = self._desk.door.llms.measure(llm, self._messages, self._max_tokens)
+        if prompt is None or prompt.leaves(self._max_tokens, room):
+            return
+        if asked is None and prompt.leaves(1, room):
+            self._max_tokens = room - prompt.tokens
+            return
+        yield Fault(
+            field="messages" if self._body.messages else "prompt",
+            message=f"{prompt} tokens and {asked or 1} to generate are more than the {room} that"
+            f" {llm.alias} takes: shorten the prompt" + (" or lower max_tokens" if asked else ""),
+        )
 
     def job(self, bulk_id: str | None = None) -> NewJob:
         """The job that the body asks for."""

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any
 
+import anyio
 import anyio.to_thread
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -66,7 +67,7 @@ def create_app(
         app.include_router(module.router)
     _handle_errors(app)
     app.openapi = lambda: openapi.fit(document(), settings)  # type: ignore[method-assign]  # FastAPI's own way
-    door.queries = openapi.query_names(document())
+    door.queries = openapi.queries(document())
     return app
 
 
@@ -74,10 +75,12 @@ def create_app(
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     door: Door = app.state.door
     anyio.to_thread.current_default_thread_limiter().total_tokens = door.settings.server.threads
-    try:
-        yield
-    finally:
-        door.close()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(anyio.to_thread.run_sync, door.llms.warm)
+        try:
+            yield
+        finally:
+            door.close()
 
 
 @cache

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from io import BytesIO
+from itertools import islice
+from typing import Any
 
-import orjson
 from starlette.responses import Response
 
 from api.admission import Draft
 from api.announce import hint_later
 from api.bodies import JSON
 from api.door import Desk
-from api.explain import parse
-from api.once import Once
+from api.explain import check, read
+from api.once import REPLAYED, Once
 from api.problems import Kind, Problem, invalid
 from api.wire.bulk import bulk_view
 from api.wire.job_body import BulkBody, JobBody
@@ -50,16 +52,20 @@ class BulkStore:
         jobs = self._checked(now)
         self._desk.door.depth.check(len(jobs))
         self._stage(jobs, now)
-        return self._once.act(lambda session: self._publish(session, jobs))
+        answer = self._once.act(lambda session: self._publish(session, jobs))
+        if REPLAYED in answer.headers:  # another request under the same key was faster
+            self._unstage()
+        return answer
 
     def _checked(self, now: datetime) -> list[NewJob]:
         """Every job, or one problem that names what is wrong with each."""
         jobs: list[NewJob] = []
         faults: list[Fault] = []
         malformed = False
-        for place, raw in self._items():
+        for place, item in self._items():
             try:
-                draft = Draft(self._desk, parse(JobBody, raw, place))
+                value = read(item, place) if isinstance(item, bytes) else item
+                draft = Draft(self._desk, check(JobBody, value, place))
                 wrong = [Fault(field=f"{place}.{f.field}", message=f.message) for f in draft.faults(now)]
             except Problem as problem:
                 malformed |= problem.kind is Kind.MALFORMED_JSON
@@ -76,29 +82,26 @@ class BulkStore:
             raise invalid(faults)
         return jobs
 
-    def _items(self) -> list[tuple[str, bytes]]:
-        """Each job's JSON and what to call its place."""
-        items = list(self._objects()) if self._kind == JSON else list(self._lines())
+    def _items(self) -> list[tuple[str, Any]]:
+        """Each job, as JSON has it or as a line still to be read, and what to call its place."""
         most = self._desk.settings.bulk.max_jobs
+        items = list(islice(self._objects() if self._kind == JSON else self._lines(), most + 1))
         if not 1 <= len(items) <= most:
-            raise invalid([Fault(field="jobs", message=f"{len(items)} were sent; 1 to {most} are taken")])
+            sent = f"more than {most}" if items else "none"
+            raise invalid([Fault(field="jobs", message=f"{sent} were sent; 1 to {most} are taken")])
         return items
 
     def _lines(self) -> Iterator[tuple[str, bytes]]:
-        for number, line in enumerate(self._raw.splitlines(), 1):
+        for number, line in enumerate(BytesIO(self._raw), 1):
             if line.strip():
                 yield f"line {number}", line
 
-    def _objects(self) -> Iterator[tuple[str, bytes]]:
-        try:
-            found = orjson.loads(self._raw)
-        except orjson.JSONDecodeError:
-            found = None  # pydantic says where and why
+    def _objects(self) -> Iterator[tuple[str, Any]]:
+        found = read(self._raw)
         if not isinstance(found, dict) or found.keys() != {"jobs"} or not isinstance(found["jobs"], list):
-            parsed = parse(BulkBody, self._raw)
-            found = {"jobs": [job.model_dump(mode="json", exclude_unset=True) for job in parsed.jobs]}
+            check(BulkBody, found)  # tells what it is instead
         for index, job in enumerate(found["jobs"]):
-            yield f"jobs[{index}]", orjson.dumps(job)
+            yield f"jobs[{index}]", job
 
     def _stage(self, jobs: list[NewJob], now: datetime) -> None:
         """Store the jobs out of everybody's sight; what is never published, the sweeper removes."""
@@ -109,6 +112,14 @@ class BulkStore:
             with desk.database.write() as session:
                 chunk = jobs[first : first + size]
                 submission.submit(session, chunk, desk.door.offsets, desk.caller.key_id, now, staged=True)
+
+    def _unstage(self) -> None:
+        """Remove what was stored in vain, a chunk at a time."""
+        size = self._desk.settings.bulk.chunk_jobs
+        more = True
+        while more:
+            with self._desk.database.write() as session:
+                more = bulks.drop(session, self._bulk_id, size) == size
 
     def _publish(self, session: Session, jobs: list[NewJob]) -> Answer:
         """Show all at once, hint, count."""

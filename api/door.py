@@ -63,8 +63,9 @@ class Door:
             Priority.STANDARD: queue.offset_standard,
             Priority.BACKGROUND: queue.offset_background,
         }
-        self.queries: dict[tuple[str, str], frozenset[str]] = {}
-        """Names of query parameters by path template and method; filled with the OpenAPI document."""
+        self.queries: dict[tuple[str, str], dict[str, bool]] = {}
+        """Query parameters by path template and method, and whether each may come more than once;
+        filled with the OpenAPI document."""
 
     def close(self) -> None:
         """Let those who wait go, and close what was opened here."""
@@ -116,7 +117,7 @@ class Desk:
 async def _desk(request: Request) -> Desk:
     door: Door = request.app.state.door
     caller = await _authenticate(door, request.headers.get("authorization"))
-    _refuse_unknown_query(door, request)
+    _check_query(door, request)
     return Desk(door, caller)
 
 
@@ -139,17 +140,20 @@ async def _authenticate(door: Door, header: str | None) -> Caller:
     return caller
 
 
-def _refuse_unknown_query(door: Door, request: Request) -> None:
+def _check_query(door: Door, request: Request) -> None:
     """Nothing that a client asks for is silently ignored, in the query either."""
     if not request.url.query:
         return
-    known = door.queries.get((request.scope["route"].path_format, request.method), frozenset())
+    known = door.queries.get((request.scope["route"].path_format, request.method), {})
     advice = f"known here: {', '.join(sorted(known))}" if known else "none is known here"
-    unknown = sorted(set(request.query_params) - known)
-    if unknown:
-        raise invalid(
-            [Fault(field=name[:80], message=f"is not a known query parameter ({advice})") for name in unknown]
-        )
+    faults = []
+    for name in sorted(set(request.query_params)):
+        if name not in known:
+            faults.append(Fault(field=name[:80], message=f"is not a known query parameter ({advice})"))
+        elif not known[name] and len(request.query_params.getlist(name)) > 1:
+            faults.append(Fault(field=name, message="was given more than once: give one value"))
+    if faults:
+        raise invalid(faults)
 
 
 Seated = Annotated[Desk, Depends(_desk)]

@@ -5,19 +5,29 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import islice
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 
-from api.problems import Kind, Problem, invalid
+from api.problems import MOST_FAULTS, Kind, Problem, invalid
 from api.wire.fields import AGENT, BULK_ID, CURSOR, NO_NUL
 from api.wire.job_body import LATER, JobBody
 from api.wire.problem import Fault
 
 AnyBody = TypeVar("AnyBody", bound=BaseModel)
+Place = tuple[int | str, ...]
 
 _TAGS = {"content": ("text", "parts"), "response_format": ("name", "object")}
 """What pydantic adds to a place to say which kind of value it took it for."""
+
+_SHAPES = {
+    "model_type": "should be an object",
+    "dict_type": "should be an object",
+    "list_type": "should be an array",
+}
+"""What pydantic calls by Python's names."""
 
 _PATTERNS = {
     NO_NUL: "must not contain the NUL character",
@@ -28,23 +38,29 @@ _PATTERNS = {
 
 
 def parse(model: type[AnyBody], raw: bytes, at: str = "") -> AnyBody:
-    """Read a JSON body; ``at`` stands before the names of fields, such as ``jobs[3]``.
+    """Read a JSON body; ``at`` stands before the names of fields, such as ``line 3``.
 
     Raises:
         Problem: 400 for what is not JSON, 422 for what is not such a body.
     """
+    return check(model, read(raw, at), at)
+
+
+def read(raw: bytes, at: str = "") -> Any:
+    """What a JSON text stands for; raises as :func:`parse`."""
     try:
-        return model.model_validate_json(raw)
+        return from_json(raw)
+    except ValueError as error:
+        reason = str(error).replace("recursion limit exceeded", "nested too deeply")
+        raise _not_json(raw, reason, at) from None
+
+
+def check(model: type[AnyBody], value: object, at: str = "") -> AnyBody:
+    """A body out of what JSON stood for; raises as :func:`parse`."""
+    try:
+        return model.model_validate(value)
     except ValidationError as error:
-        raise complaint(error, raw, at) from None
-
-
-def complaint(error: ValidationError, raw: bytes, at: str = "") -> Problem:
-    """The problem that answers a body which pydantic refused."""
-    details = error.errors(include_url=False)
-    if details[0]["type"] == "json_invalid":
-        return _not_json(raw, str(details[0]["msg"]).removeprefix("Invalid JSON: "), at)
-    return invalid([_fault(detail, at) for detail in details])
+        raise invalid([_fault(detail, at) for detail in error.errors(include_url=False)]) from None
 
 
 def faults(details: Sequence[Mapping[str, Any]]) -> list[Fault]:
@@ -71,7 +87,7 @@ def field_name(place: Sequence[int | str]) -> str:
     return name
 
 
-def _message(detail: Mapping[str, Any], place: tuple[int | str, ...]) -> str:
+def _message(detail: Mapping[str, Any], place: Place) -> str:
     kind, name = detail["type"], str(place[-1]) if place else ""
     if kind == "extra_forbidden":
         return _unknown(name, nested=len(place) > 1)
@@ -80,6 +96,8 @@ def _message(detail: Mapping[str, Any], place: tuple[int | str, ...]) -> str:
     if kind == "string_pattern_mismatch":
         pattern = detail["ctx"]["pattern"]
         return _PATTERNS.get(pattern, f"must match {pattern}")
+    if kind in _SHAPES:
+        return _SHAPES[kind]
     if place[:1] == ("response_format",) and kind == "literal_error":
         return "only text so far: json_schema has not landed yet"
     message = str(detail["msg"])
@@ -102,26 +120,39 @@ def _not_json(raw: bytes, reason: str, at: str) -> Problem:
         return Problem(Kind.MALFORMED_JSON, f"{where}the body is not UTF-8 at byte {error.start}")
     except (ValueError, RecursionError):
         return Problem(Kind.MALFORMED_JSON, f"{where}{reason}")
-    broken = [".".join(part for part in (at, field_name(place)) if part) for place in _halves(value, ())]
-    if not broken:
+    fields = [field_name(place) for place in islice(_halves(value), MOST_FAULTS)]
+    if not fields:
         return Problem(Kind.MALFORMED_JSON, f"{where}{reason}")
     message = "holds half of a surrogate pair: send whole Unicode characters"
-    return invalid([Fault(field=field or "body", message=message) for field in broken])
+    named = [".".join(part for part in (at, field) if part) for field in fields]
+    return invalid([Fault(field=field or "body", message=message) for field in named])
 
 
-def _halves(value: object, place: tuple[int | str, ...]) -> Iterator[tuple[int | str, ...]]:
-    if isinstance(value, str) and _is_broken(value):
-        yield place
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _halves(item, (*place, index))
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            shown = key.encode("ascii", "backslashreplace").decode()
-            if _is_broken(key):
-                yield (*place, shown)
-            yield from _halves(item, (*place, shown))
+def _halves(value: object) -> Iterator[Place]:
+    """Where texts are broken; without recursion, for JSON may be nested deeper than calls may be."""
+    opened: list[tuple[Place, Iterator[tuple[int | str, object]]]] = [((), iter([("", value)]))]
+    while opened:
+        place, entries = opened[-1]
+        for name, item in entries:
+            if _is_broken(name) or _is_broken(item):
+                yield (*place, _spelled(name))
+            elif isinstance(item, list | dict):
+                inside = item.items() if isinstance(item, dict) else enumerate(item)
+                opened.append(((*place, _spelled(name)), iter(inside)))
+                break
+        else:
+            opened.pop()
 
 
-def _is_broken(text: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in text)
+def _spelled(name: int | str) -> int | str:
+    return name.encode("ascii", "backslashreplace").decode() if isinstance(name, str) else name
+
+
+def _is_broken(text: object) -> bool:
+    if not isinstance(text, str):
+        return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -9,10 +10,12 @@ from difflib import get_close_matches
 
 from config.settings import Settings
 from models import workers
-from models.database import Database
-from models.prompts import PromptCounter
+from models.database import Database, Unavailable
+from models.prompts import Length, PromptCounter
 from models.requests import Message
 from models.workers import Llm
+
+log = logging.getLogger(__name__)
 
 SECONDS = 1.0
 """How old the rows may be."""
@@ -43,24 +46,32 @@ class LlmBook:
         """What a worker has published of an LLM, at most a second old; None before any did."""
         with self._guard:
             if time.monotonic() - self._read_at >= SECONDS:
-                with self._database.read() as session:
-                    self._rows = {row.alias: row for row in workers.llms(session)}
+                self._rows = self._read()
                 self._read_at = time.monotonic()
             return self._rows.get(alias)
+
+    def warm(self) -> None:
+        """Begin to load the tokenizers that are known, so that no client waits for them."""
+        try:
+            with self._guard:
+                self._read()
+        except Unavailable as error:
+            log.warning("what LLMs there are is not known yet: %s", error)
+
+    def _read(self) -> dict[str, Llm]:
+        """The rows by alias; each tokenizer that is new among them is loaded in the background."""
+        with self._database.read() as session:
+            found = {row.alias: row for row in workers.llms(session)}
+        for path in {row.tokenizer for row in found.values()} - self._counters.keys():
+            self._counters[path] = counter = PromptCounter(path)
+            threading.Thread(target=counter.load, name="tokenizer", daemon=True).start()
+        return found
 
     def rate(self, alias: str) -> float | None:
         """Jobs a second that its worker ends, or None when nothing is known."""
         row = self.row(alias)
         return row.jobs_per_second if row is not None else None
 
-    def fits(self, llm: Llm, messages: Sequence[Message], max_tokens: int) -> bool | None:
-        """Whether prompt and completion fit the LLM's context; None when that is not known here."""
-        return self._counter(llm).fits(messages, max_tokens, llm.context_length)
-
-    def count(self, llm: Llm, messages: Sequence[Message]) -> int | None:
-        """Tokens of a prompt, or None when that is not known here."""
-        return self._counter(llm).count(messages)
-
-    def _counter(self, llm: Llm) -> PromptCounter:
-        with self._guard:
-            return self._counters.setdefault(llm.tokenizer, PromptCounter(llm.tokenizer))
+    def measure(self, llm: Llm, messages: Sequence[Message], max_tokens: int) -> Length | None:
+        """How long a prompt is; None if it surely fits with its completion, or nothing is known here."""
+        return self._counters[llm.tokenizer].measure(messages, max_tokens, llm.context_length)

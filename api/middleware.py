@@ -36,6 +36,7 @@ def stack(server: Server) -> list[Middleware]:
     return [
         Middleware(RequestIds),  # first, so that every answer carries an id
         Middleware(AccessLog),  # counts what the next ones refuse as well
+        Middleware(Heads),  # behind the log, which shows what was asked
         Middleware(LastResort),  # turns what nobody caught into a 500
         Middleware(KnownHosts, names=server.allowed_hosts),  # before anything is read
         Middleware(BodyLimit, most=server.max_body_bytes),
@@ -96,6 +97,30 @@ class AccessLog:
         # The path came decoded: as it is, it could break the line or speak to a terminal.
         path = quote(scope["path"], errors="replace")[:PATH_SHOWN]
         access.info("%s %s %d %.1f ms %s", method, path, status, seconds * 1000, scope[REQUEST_ID])
+
+
+class Heads:
+    """Answers HEAD as GET, without the body."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            return await self.app(scope, receive, send)
+
+        async def send_start(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await send(message)
+                # At once, for a stream would go on: it stops because the client seems to have gone.
+                await send({"type": "http.response.body"})
+
+        get = {**scope, "method": "GET"}
+        try:
+            await self.app(get, receive, send_start)
+        finally:
+            scope["route"] = get.get("route")  # for the log
 
 
 class LastResort:

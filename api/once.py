@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from starlette.responses import Response
 
@@ -10,10 +11,15 @@ from api.door import Desk
 from api.problems import Kind, Problem
 from models import idempotency
 from models.base import utcnow
+from models.database import Unavailable
 from models.hooks import Session
 from models.idempotency import Answer
 
 RETRY_AFTER = "1"
+REPLAYED = "Idempotent-Replayed"
+
+TRIES = 3
+"""The second finds the answer of whoever was faster; the third is for one that was pruned in between."""
 
 
 class Once:
@@ -36,12 +42,15 @@ class Once:
             return self._recall(session)
 
     def act(self, act: Callable[[Session], Answer]) -> Response:
-        """Do it in one transaction that also keeps the answer; what was done before is not done again."""
-        while True:
-            try:
+        """Do it in one transaction that also keeps the answer; what was done before is not done again.
+
+        Raises:
+            Unavailable: the answer could not be kept, several times; nothing was done.
+        """
+        for _ in range(TRIES):
+            with suppress(idempotency.KeyTaken):  # who was faster has left an answer
                 return self._desk.door.together.write(lambda session: self._once(session, act))
-            except idempotency.KeyTaken:
-                continue  # the same request was a moment faster: its answer is there now
+        raise Unavailable("the answer to this Idempotency-Key can neither be kept nor found")
 
     def _once(self, session: Session, act: Callable[[Session], Answer]) -> Response:
         if (first := self._recall(session)) is not None:
@@ -71,5 +80,5 @@ class Once:
 def _response(answer: Answer, *, replayed: bool) -> Response:
     headers = {"Location": answer.location, "Retry-After": RETRY_AFTER}
     if replayed:
-        headers["Idempotent-Replayed"] = "true"
+        headers[REPLAYED] = "true"
     return Response(answer.body, answer.status, headers, "application/json")

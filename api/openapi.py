@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter
 from fastapi.openapi.utils import get_openapi
@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.routing import BaseRoute
 
-from api.bodies import JSON, JSON_LINES
+from api.bodies import JSON, JSON_LINES, KEY_HEADER, KEY_LENGTH, KEY_PATTERN
 from api.problems import MEDIA_TYPE, Kind
 from api.wire.fields import Body, View
 from api.wire.problem import ProblemView
@@ -37,6 +37,25 @@ _SCHEMAS = "#/components/schemas/{model}"
 def make_router(tag: str) -> APIRouter:
     """A router whose operations are named after their functions."""
     return APIRouter(tags=[tag], generate_unique_id_function=lambda route: route.name)
+
+
+KEYED: Final[dict[str, Any]] = {
+    "parameters": [
+        {
+            "name": KEY_HEADER,
+            "in": "header",
+            "required": False,
+            "schema": {
+                "type": "string",
+                "description": "Resending the same body under the same key gives the first answer again.",
+                "minLength": 1,
+                "maxLength": KEY_LENGTH,
+                "pattern": KEY_PATTERN,
+            },
+        }
+    ]
+}
+"""``openapi_extra`` of a route that takes an Idempotency-Key."""
 
 
 def accepts(model: type[BaseModel], *, lines: type[BaseModel] | None = None) -> dict[str, Any]:
@@ -164,12 +183,14 @@ def fit(found: dict[str, Any], settings: Settings) -> dict[str, Any]:
     return fitted
 
 
-def query_names(found: Mapping[str, Any]) -> dict[tuple[str, str], frozenset[str]]:
-    """Names of query parameters, by path template and method."""
+def queries(found: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, bool]]:
+    """Query parameters, and whether each may come more than once, by path template and method."""
     return {
-        (path, method.upper()): frozenset(
-            parameter["name"] for parameter in operation.get("parameters", ()) if parameter["in"] == "query"
-        )
+        (path, method.upper()): {
+            parameter["name"]: parameter["schema"].get("type") == "array"
+            for parameter in operation.get("parameters", ())
+            if parameter["in"] == "query"
+        }
         for path, operations in found["paths"].items()
         for method, operation in operations.items()
     }

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Callable
+from typing import TypeVar
 
 from starlette.requests import Request
 
 from api.problems import invalid
 from api.wire.problem import Fault
+
+Row = TypeVar("Row")
 
 VERSION = "1"
 USUAL = 50
@@ -53,6 +57,12 @@ def rows(limit: int, most: int) -> int:
     if limit > most:
         raise invalid([Fault(field="limit", message=f"at most {most} rows are answered at once")])
     return limit
+
+
+def cut(found: list[Row], limit: int, key: Callable[[Row], str | int]) -> tuple[list[Row], str | None]:
+    """The rows to show of ``limit`` + 1 that were asked for, and the cursor behind them if more follow."""
+    shown = found[:limit]
+    return shown, cursor(key(shown[-1])) if len(found) > limit else None
 
 
 def link(request: Request, next_cursor: str | None) -> dict[str, str]:

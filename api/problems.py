@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 class Kind(Enum):
     """A kind of problem: the end of its ``type``, its status and its title."""
 
+    MALFORMED_HTTP = ("malformed-http", 400, "The request is not HTTP")
     MALFORMED_JSON = ("malformed-json", 400, "The body is not JSON")
     UNAUTHORIZED = ("unauthorized", 401, "A valid key is needed")
     NOT_FOUND = ("not-found", 404, "There is no such thing")

@@ -1,12 +1,15 @@
-"""Whether jobs can be stored and run: the database, a live worker, its LLM."""
+"""Whether jobs can be stored and run: the database and its disk, a live worker, its LLM, the broker."""
 
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
+from api.pulse import Pulse
 from api.wire.fields import CheckView
 from api.wire.fleet import HealthView
 from config.settings import Settings
@@ -20,6 +23,13 @@ log = logging.getLogger(__name__)
 INFERENCE = "inference"
 """The kind of worker that runs jobs."""
 
+BEARABLE = frozenset({"broker"})
+"""Parts without which jobs are stored and run all the same, only later."""
+
+MEBIBYTE = 1_048_576
+LEAST_FREE = 32 * MEBIBYTE
+"""Bytes that SQLite's disk must have left: one large body needs as many, and so does the log before it."""
+
 
 class Readiness:
     """Judges heartbeats by this process's own clock, as the sweeper does."""
@@ -32,6 +42,7 @@ class Readiness:
         self._clock = clock
         self._guard = threading.Lock()
         self._moved: dict[str, tuple[int, float]] = {}
+        self._pulse = Pulse(settings.broker, clock)
 
     def startup(self) -> HealthView:
         """Whether the database answers."""
@@ -49,13 +60,28 @@ class Readiness:
                 alive, llms = workers.alive(session), workers.llms(session)
         except Unavailable as error:
             return _no_database(self._database, error)
+        broker = self._pulse.check()
         return HealthView(
+            status="ok" if broker.ok else "degraded",
             checks={
-                "database": CheckView(ok=True, detail="it answers"),
+                "database": self._room(),
                 "worker": self._worker(alive),
                 "llm": self._llm(llms),
-            }
+                "broker": broker,
+            },
         )
+
+    def _room(self) -> CheckView:
+        """Whether a database that answers can take more: SQLite needs room on our own disk."""
+        if self._database.dialect == "sqlite":
+            free = shutil.disk_usage(Path(str(self._database.engine.url.database)).parent).free
+            if free < LEAST_FREE:
+                return CheckView(
+                    ok=False,
+                    detail=f"its disk is full: {free // MEBIBYTE} MiB are left, and"
+                    f" {LEAST_FREE // MEBIBYTE} are needed to store jobs and results",
+                )
+        return CheckView(ok=True, detail="it answers")
 
     def _worker(self, alive: Sequence[Worker]) -> CheckView:
         mine = [worker for worker in alive if worker.kind == INFERENCE]

@@ -24,7 +24,7 @@ class Sightings:
         self._last: dict[str, Hashable] = {}
 
     def look(self, keys: Sequence[str]) -> Mapping[str, Hashable]:
-        """The state of each key: (version, ended) of a job, whether a bulk is over, an event's id."""
+        """The state of each key: (version, ended) of a job, whether a bulk is over, an event's id or 0."""
         if self._changes.look() or not self._last.keys() >= set(keys):
             self._last = {}  # should reading fail, the next look reads again: nobody is taken for gone
             found: dict[str, Hashable] = dict.fromkeys(keys)
@@ -44,8 +44,9 @@ class Sightings:
             for bulk_id in several:
                 found[bulk_id] = bulks.is_over(session, bulk_id)
             if streams:
-                newest = events.newest(session, streams)
-                found.update({EVENTS + job_id: event_id for job_id, event_id in newest.items()})
+                newest = events.newest(session, streams)  # none yet is not the same as a job that is gone
+                there = listing.versions(session, streams)
+                found.update({EVENTS + job_id: newest.get(job_id, 0) for job_id in there})
         return found
 
     def close(self) -> None:

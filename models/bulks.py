@@ -116,11 +116,14 @@ def drop_abandoned(session: Session, before: datetime, limit: int = 1000) -> int
     """Delete staged jobs of bulks that were never published (the client got no 202)."""
     query = select(Bulk.id).where(Bulk.published_at.is_(None), Bulk.created_at < before)
     bulk_id = session.scalar(query.limit(1))
-    if bulk_id is None:
-        return 0
-    old = select(Job.seq).where(Job.bulk_id == bulk_id).limit(limit)
+    return 0 if bulk_id is None else drop(session, bulk_id, limit)
+
+
+def drop(session: Session, bulk_id: str, limit: int = 1000) -> int:
+    """Delete up to ``limit`` staged jobs of a bulk, and the bulk with the last; 0 when nothing is left."""
+    old = select(Job.seq).where(Job.bulk_id == bulk_id, Job.staged).limit(limit)
     gone = session.execute(delete(Job).where(Job.seq.in_(old)))
     count = int(gone.rowcount)  # type: ignore[attr-defined]  # delete gives a CursorResult
     if count < limit:
-        session.execute(delete(Bulk).where(Bulk.id == bulk_id))
+        session.execute(delete(Bulk).where(Bulk.id == bulk_id, Bulk.published_at.is_(None)))
     return count

@@ -12,10 +12,13 @@ from sqlalchemy.orm import Session
 
 from models import costs
 from models.costs import Cost
-from models.job_rows import Attempt, Job, JobTag, Payload, Result
+from models.job_rows import Job, JobTag, Payload, Result
 from models.jobs import position
 from models.states import Priority, State
 from models.workers import Llm
+
+SCAN = 5_000
+"""Jobs through whose texts one request looks at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +47,29 @@ class Details:
     eta_seconds: float | None
 
 
-def page(session: Session, tenant_id: str, filters: Filters, before: int | None, limit: int) -> list[Job]:
-    """Jobs of a tenant, newest first, submitted before the one with ``seq`` = ``before``."""
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Jobs, newest first, and the ``seq`` of the last one that was looked at; None when all were."""
+
+    jobs: list[Job]
+    last: int | None
+
+
+def page(session: Session, tenant_id: str, filters: Filters, before: int | None, limit: int) -> Page:
+    """Jobs of a tenant, newest first, submitted before the one with ``seq`` = ``before``.
+
+    With a text to find, a page may be short, or empty, although others follow.
+    """
     query = select(Job).where(Job.tenant_id == tenant_id, Job.staged.is_(False))
     if before is not None:
         query = query.where(Job.seq < before)
-    query = _narrow(query, tenant_id, filters)
-    return list(session.scalars(query.order_by(Job.seq.desc()).limit(limit)))
+    query = _narrow(query, tenant_id, filters).order_by(Job.seq.desc())
+    floor = None
+    if filters.text is not None:
+        floor = session.scalar(query.with_only_columns(Job.seq).offset(SCAN - 1).limit(1))
+        query = _containing(query, filters.text).where(Job.seq >= (floor or 0))
+    found = list(session.scalars(query.limit(limit + 1)))
+    return Page(found, floor) if len(found) <= limit else Page(found[:limit], found[limit - 1].seq)
 
 
 def _narrow(query: Select[Job], tenant_id: str, filters: Filters) -> Select[Job]:
@@ -71,18 +90,21 @@ def _narrow(query: Select[Job], tenant_id: str, filters: Filters) -> Select[Job]
         query = query.where(Job.created_at >= filters.created_after)
     if filters.created_before is not None:
         query = query.where(Job.created_at < filters.created_before)
-    return query if filters.text is None else _containing(query, filters.text)
+    return query
 
 
 def _containing(query: Select[Job], text: str) -> Select[Job]:
     """Jobs with ``text`` in id, error or request; case does not matter (on SQLite: of ASCII letters)."""
     written = json.dumps(text, ensure_ascii=False)[1:-1]  # quotes and line breaks as the stored JSON has them
-    asked = select(Payload.job_id).where(Payload.request.icontains(written, autoescape=True))
+    # Not "id in": that would look through the requests of all jobs, whatever else narrows the query.
+    asked = select(Payload.job_id).where(
+        Payload.job_id == Job.id, Payload.request.icontains(written, autoescape=True)
+    )
     return query.where(
         or_(
             cast(Job.id, String).icontains(text, autoescape=True),
             Job.error_message.icontains(text, autoescape=True),
-            Job.id.in_(asked),
+            asked.exists(),
         )
     )
 
@@ -118,12 +140,6 @@ def _detail(
     rate = rates.get(job.llm)
     eta = place / rate if place is not None and rate else None
     return Details(job, results.get(job.id), bills.get(job.id), place, eta)
-
-
-def attempts(session: Session, job_id: str) -> list[Attempt]:
-    """All tries at a job, first to last."""
-    query = select(Attempt).where(Attempt.job_id == job_id)
-    return list(session.scalars(query.order_by(Attempt.fence)))
 
 
 def versions(session: Session, job_ids: Sequence[str]) -> dict[str, tuple[int, bool]]:

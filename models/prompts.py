@@ -10,18 +10,44 @@ is, a conversation as paragraphs ``System: ...``, ``User: ...``,
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from models.requests import Message
 
+log = logging.getLogger(__name__)
+
 # What templates add around the texts, in tokens: generous for common ones. It decides only
 # whether a conversation is worth counting; the worker has the last word.
 TEMPLATE_TOKENS = 128
 TURN_TOKENS = 16
+
+PIECE = 4096
+"""Characters that are tokenised at a time while it is open whether a long text is worth counting whole."""
+
+CUT_TOKENS = 16
+"""Tokens that a text may gain by being cut between two pieces: generous for common tokenizers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """Tokens of a rendered conversation; of one that is not ``exact``, where counting stopped."""
+
+    tokens: int
+    exact: bool = True
+
+    def leaves(self, tokens: int, context_length: int) -> bool:
+        """Whether so many tokens can follow within the context."""
+        return self.exact and self.tokens + tokens <= context_length
+
+    def __str__(self) -> str:
+        return str(self.tokens) if self.exact else f"more than {self.tokens}"
 
 
 class PromptRefused(ValueError):  # noqa: N818 - named for what happened, not for being an error
@@ -44,20 +70,60 @@ class PromptEncoder:
         with self._lock:
             if not self._has_template():
                 return list(self._tokenizer.encode(plain_text(messages)))
-            return self._apply_template([{"role": turn.role, "content": turn.text} for turn in messages])
+            return list(self._apply_template(messages, tokenize=True))
+
+    def length(self, messages: Sequence[Message], most: int) -> Length:
+        """Count the tokens of ``messages``, or tell that they are more than ``most``; raises PromptRefused.
+
+        A prompt can be a thousand times longer than any context: the work is
+        bounded by ``most``, not by the prompt.
+        """
+        with self._lock:
+            text = self._render(messages)
+            beyond = len(text) > PIECE and self._is_beyond(text, most)
+        return Length(most, exact=False) if beyond else Length(len(self.encode(messages)))
+
+    def _is_beyond(self, text: str, most: int) -> bool:
+        """Whether a text surely has more tokens than ``most``; reads no further than that takes."""
+        if self._token_bytes and len(text.encode()) > most * self._token_bytes:
+            return True
+        tokens = 0
+        for start in range(0, len(text), PIECE):
+            piece = self._tokenizer.encode(text[start : start + PIECE], add_special_tokens=False)
+            tokens += len(piece) - CUT_TOKENS
+            if tokens > most:
+                return True
+        return False
+
+    @cached_property
+    def _token_bytes(self) -> int:
+        """The most bytes that one token stands for; 0 where that is not certain.
+
+        It is where tokens are bytes joined together, and no text is shortened before.
+        """
+        from tokenizers import decoders
+
+        inner = getattr(self._tokenizer, "backend_tokenizer", None)
+        if inner is None or inner.normalizer is not None or not isinstance(inner.decoder, decoders.ByteLevel):
+            return 0
+        return max(len(token.encode()) for token in self._tokenizer.get_vocab())
 
     def _has_template(self) -> bool:
         known = getattr(self._tokenizer, "has_chat_template", None)
         return bool(self._tokenizer.chat_template) if known is None else bool(known)
 
-    def _apply_template(self, turns: list[dict[str, str]]) -> list[int]:
+    def _render(self, messages: Sequence[Message]) -> str:
+        if not self._has_template():
+            return plain_text(messages)
+        return str(self._apply_template(messages, tokenize=False))
+
+    def _apply_template(self, messages: Sequence[Message], *, tokenize: bool) -> Any:
         from jinja2 import TemplateError
 
+        turns = [{"role": turn.role, "content": turn.text} for turn in messages]
         try:
-            return list(
-                self._tokenizer.apply_chat_template(
-                    turns, add_generation_prompt=True, tokenize=True, return_dict=False
-                )
+            return self._tokenizer.apply_chat_template(
+                turns, add_generation_prompt=True, tokenize=tokenize, return_dict=False
             )
         except (TemplateError, TypeError, ValueError, LookupError) as error:
             roles = ", ".join(turn["role"] for turn in turns[:8])
@@ -76,34 +142,28 @@ class PromptCounter:
     def __init__(self, tokenizer_path: str) -> None:
         self._path = tokenizer_path
         self._lock = threading.Lock()
+        self._is_loaded = False
         self._encoder: PromptEncoder | None = None
 
-    def fits(self, messages: Sequence[Message], max_tokens: int, context_length: int) -> bool | None:
-        """Whether prompt and completion fit the context; None when that is not known here.
+    def measure(self, messages: Sequence[Message], max_tokens: int, context_length: int) -> Length | None:
+        """How long a conversation is; None if it surely fits the context, or nothing is known here.
 
         No tokenizer with a token for each byte makes more tokens than bytes,
         so that most conversations are not counted at all.
         """
         at_most = sum(len(turn.text.encode()) + TURN_TOKENS for turn in messages) + TEMPLATE_TOKENS
-        if at_most + max_tokens <= context_length:
-            return True
-        count = self.count(messages)
-        return None if count is None else count + max_tokens <= context_length
-
-    def count(self, messages: Sequence[Message]) -> int | None:
-        """Tokens of the rendered conversation, or None when that is not known here."""
-        encoder = self._load()
-        if encoder is None:
+        if at_most + max_tokens <= context_length or (encoder := self.load()) is None:
             return None
         try:
-            return len(encoder.encode(messages))
+            return encoder.length(messages, context_length)
         except PromptRefused:
             return None
 
-    def _load(self) -> PromptEncoder | None:
+    def load(self) -> PromptEncoder | None:
+        """The encoder, if there is one. The first call takes seconds: have it made before a client waits."""
         with self._lock:
-            if self._encoder is None and self._path and Path(self._path).is_dir():
-                self._encoder = _load_encoder(self._path)
+            if not self._is_loaded and self._path and Path(self._path).is_dir():
+                self._encoder, self._is_loaded = _load_encoder(self._path), True
             return self._encoder
 
 
@@ -122,5 +182,6 @@ def _load_encoder(path: str) -> PromptEncoder | None:
 
     try:
         return PromptEncoder(AutoTokenizer.from_pretrained(path, local_files_only=True))
-    except (OSError, ValueError):
+    except Exception as error:  # noqa: BLE001  (damaged files raise anything, a bare Exception too)
+        log.warning("prompts are not counted here, %s holds no tokenizer: %s", path, error)
         return None

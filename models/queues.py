@@ -11,7 +11,6 @@ from sqlalchemy.orm import Session
 from models import counters
 from models.job_rows import Job
 from models.states import State
-from models.tenants import Tenant
 
 
 def oldest_claimable(session: Session) -> dict[str, tuple[str, datetime]]:
@@ -23,18 +22,6 @@ def oldest_claimable(session: Session) -> dict[str, tuple[str, datetime]]:
         if row is not None:
             found[llm] = (row.id, max(row.created_at, row.run_at or row.created_at))
     return found
-
-
-def oldest_waiting(session: Session) -> dict[tuple[str, int], datetime]:
-    """For each LLM and priority with queued jobs: when the oldest of them was submitted."""
-    columns = (Job.llm, Job.priority)
-    # Tenants are named because the index of states begins with them: ended jobs are not looked at.
-    query = (
-        select(*columns, func.min(Job.created_at))
-        .where(Job.tenant_id.in_(select(Tenant.id)), Job.state == State.QUEUED, Job.staged.is_(False))
-        .group_by(*columns)
-    )
-    return {(llm, priority): since for llm, priority, since in session.execute(query)}
 
 
 @dataclass(slots=True)
@@ -84,10 +71,10 @@ _AHEAD_OF_NEW = select(func.count()).select_from(
 """Built once, for every submission asks it."""
 
 
-def place_of_new(session: Session, job: Job, at_most: int = 1000) -> int | None:
+def place_of_new(session: Session, job: Job, at_most: int = 200) -> int | None:
     """The place of a job that was just stored; None if it cannot be claimed or is further behind.
 
-    Bounded, for this is asked while others wait to write.
+    Bounded closely, for this is asked while others wait to write: later looks go further.
     """
     if not job.claimable:
         return None

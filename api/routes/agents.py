@@ -29,9 +29,8 @@ def list_agents(desk: Seated, request: Request, query: Annotated[queries.Query, 
     after = pages.key_of(query.cursor) if query.cursor else ""
     with desk.database.read() as session:
         found = agents.listed(session, desk.caller.tenant_id, after, limit + 1)
-        shown = found[:limit]
+        shown, next_cursor = pages.cut(found, limit, lambda agent: agent.name)
         busy = agents.activity(session, desk.caller.tenant_id, [agent.name for agent in shown])
-    next_cursor = pages.cursor(shown[-1].name) if len(found) > limit else None
     views = [_view(agent, busy.get(agent.name, Activity())) for agent in shown]
     return json_answer(AgentPage(data=views, next_cursor=next_cursor), 200, pages.link(request, next_cursor))
 

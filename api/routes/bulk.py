@@ -12,7 +12,7 @@ from api.announce import announce_released
 from api.bodies import IdempotencyKey, JsonOrLines, NoBody, no_body
 from api.bulk_store import BulkStore
 from api.door import Desk, Seated
-from api.openapi import accepts, answers, empty, make_router, problems
+from api.openapi import KEYED, accepts, answers, empty, make_router, problems
 from api.views import ask_again, json_answer, tagged_answer
 from api.waiting import Wait, check_wait, ended
 from api.wire.bulk import BulkView, bulk_view
@@ -30,7 +30,7 @@ CANCEL_JOBS = 200
 @router.post(
     "/v1/bulk",
     status_code=202,
-    openapi_extra=accepts(BulkBody, lines=JobBody),
+    openapi_extra=accepts(BulkBody, lines=JobBody) | KEYED,
     responses=answers(202, BulkView, "All jobs are stored.", "Location", "Retry-After")
     | problems(400, 413, 415, 429),
 )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import orjson
 from fastapi import Header, Query, Request
@@ -17,9 +18,11 @@ from api.sightings import EVENTS
 from api.views import json_answer
 from api.watcher import Watch
 from api.wire.event import EventPage, EventView
+from models.database import Unavailable
 from models.job_rows import Job
-from models.states import TERMINAL, State
+from models.states import State
 
+log = logging.getLogger(__name__)
 router = make_router("jobs")
 
 AT_ONCE = 1_000
@@ -38,6 +41,14 @@ STREAM = {
         }
     }
 }
+
+
+class Look(NamedTuple):
+    """What a look at a job found: events, and whether no others can follow them."""
+
+    events: list[EventView]
+    is_last: bool
+
 
 LastId = Annotated[
     str | None,
@@ -65,33 +76,35 @@ async def get_events(
     last_id: LastId = None,
 ) -> Response:
     """See what happened to a job, and go on seeing it."""
-    found = await run_in_threadpool(_read, desk, job_id, last_id)
+    found = await run_in_threadpool(_look, desk, job_id, last_id)
     if not stream and "text/event-stream" not in request.headers.get("accept", ""):
-        return json_answer(EventPage(data=found[:AT_ONCE], has_more=len(found) > AT_ONCE))
-    if not found and await run_in_threadpool(_has_ended, desk, job_id):
+        has_more = len(found.events) > AT_ONCE
+        return json_answer(EventPage(data=found.events[:AT_ONCE], has_more=has_more))
+    if not found.events and found.is_last:
         return Response(None, 204)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(_stream(desk, job_id, found, last_id), 200, headers, "text/event-stream")
 
 
-async def _stream(
-    desk: Desk, job_id: str, found: list[EventView], last_id: str | None
-) -> AsyncIterator[bytes]:
-    """Events until the one that tells of the end, with comments in quiet times."""
+async def _stream(desk: Desk, job_id: str, found: Look, last_id: str | None) -> AsyncIterator[bytes]:
+    """Events until none can follow, with comments in quiet times."""
     with desk.door.watcher.watch(EVENTS + job_id) as watch:
         yield KEEP_ALIVE
         while True:
-            for event in found:
+            for event in found.events:
                 yield _format(event)
                 last_id = event.id
-            if any(_is_end(event) for event in found) or desk.door.watcher.closed:
+            if found.is_last or desk.door.watcher.closed:
                 return
-            if len(found) < AT_ONCE and not await _something_new(desk, watch):
+            if len(found.events) <= AT_ONCE and not await _something_new(desk, watch):
                 yield KEEP_ALIVE
             try:
-                found = await run_in_threadpool(_read, desk, job_id, last_id)
+                found = await run_in_threadpool(_look, desk, job_id, last_id)
             except Problem:
                 return  # the job was deleted
+            except Unavailable as error:
+                log.warning("the stream of %s waits for the database: %s", job_id, error)
+                found = Look([], is_last=False)
 
 
 async def _something_new(desk: Desk, watch: Watch) -> bool:
@@ -102,12 +115,15 @@ async def _something_new(desk: Desk, watch: Watch) -> bool:
     return True
 
 
-def _read(desk: Desk, job_id: str, last_id: str | None) -> list[EventView]:
+def _look(desk: Desk, job_id: str, last_id: str | None) -> Look:
+    """The state first, the events after it: an end that comes in between is seen by the next look."""
     with desk.database.read() as session:
         job = desk.job(session, job_id)
     found = desk.door.live.read(job_id, last_id, AT_ONCE + 1)
     views = [EventView(id=event.id, type=event.type, at=event.at, data=event.data) for event in found]
-    return views if last_id else [_submission(job, views), *views]
+    if not last_id:
+        views.insert(0, _submission(job, views))
+    return Look(views, is_last=job.is_terminal and len(views) <= AT_ONCE)
 
 
 def _submission(job: Job, views: list[EventView]) -> EventView:
@@ -121,15 +137,6 @@ def _submission(job: Job, views: list[EventView]) -> EventView:
     return EventView(
         id=BEGINNING, type="state", at=job.created_at, data={"state": state.value, "attempt": 1, "fence": 0}
     )
-
-
-def _has_ended(desk: Desk, job_id: str) -> bool:
-    with desk.database.read() as session:
-        return desk.job(session, job_id).is_terminal
-
-
-def _is_end(event: EventView) -> bool:
-    return event.type == "state" and event.data.get("state") in TERMINAL
 
 
 def _format(event: EventView) -> bytes:

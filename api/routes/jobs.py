@@ -16,12 +16,13 @@ from api.bodies import IdempotencyKey, JsonBody, NoBody, no_body
 from api.door import Desk, Seated
 from api.explain import parse
 from api.once import Once
-from api.openapi import accepts, answers, empty, make_router, problems
+from api.openapi import KEYED, accepts, answers, empty, make_router, problems
 from api.problems import Kind, Problem, invalid
 from api.views import ask_again, json_answer, show_job, show_jobs, show_new_job, tagged_answer
 from api.waiting import Wait, check_wait, ended
 from api.wire.job import JobPage, JobView
 from api.wire.job_body import JobBody
+from api.wire.problem import Fault
 from api.wire.queries import JobQuery
 from config import telemetry
 from models import endings, jobs, listing, queues, submission
@@ -38,7 +39,7 @@ router = make_router("jobs")
 @router.post(
     "/v1/jobs",
     status_code=202,
-    openapi_extra=accepts(JobBody),
+    openapi_extra=accepts(JobBody) | KEYED,
     responses=answers(202, JobView, "Stored: the job survives a power cut.", "Location", "Retry-After")
     | problems(400, 413, 415, 429),
 )
@@ -76,9 +77,9 @@ def list_jobs(desk: Seated, request: Request, query: Annotated[JobQuery, Query()
     limit = pages.rows(query.limit, desk.settings.server.page_max)
     before = pages.number_of(query.cursor) if query.cursor else None
     with desk.database.read() as session:
-        found = listing.page(session, desk.caller.tenant_id, _filters(query), before, limit + 1)
-        shown = show_jobs(desk, session, found[:limit])
-    next_cursor = pages.cursor(found[limit - 1].seq) if len(found) > limit else None
+        found = listing.page(session, desk.caller.tenant_id, _filters(query), before, limit)
+        shown = show_jobs(desk, session, found.jobs)
+    next_cursor = None if found.last is None else pages.cursor(found.last)
     return json_answer(JobPage(data=shown, next_cursor=next_cursor), 200, pages.link(request, next_cursor))
 
 
@@ -157,6 +158,7 @@ def cancel_job(desk: Seated, job_id: str, body: NoBody) -> Response:
 @router.post(
     "/v1/jobs/{job_id}/retry",
     status_code=202,
+    openapi_extra=KEYED,
     responses=answers(202, JobView, "A new job that asks the same.", "Location", "Retry-After")
     | problems(404, 409, 413, 429),
 )
@@ -174,4 +176,6 @@ def _store_again(desk: Desk, session: Session, job_id: str) -> Answer:
     job = desk.job(session, job_id, lock=True)
     if not job.is_terminal:
         raise Problem(Kind.NOT_ENDED, f"it is {job.state}: only an ended job can be submitted again")
+    if desk.door.llms.resolve(job.llm) is None:
+        raise invalid([Fault(field="llm", message=f"{job.llm!r} is not configured any more")])
     return store(desk, session, submission.again(session, job), utcnow())

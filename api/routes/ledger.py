@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, TypeVar
 
 import orjson
 from fastapi import Query, Request
 from starlette.responses import Response
 
 from api import pages
-from api.door import Seated
+from api.door import Desk, Seated
 from api.openapi import answers, make_router, problems
 from api.views import json_answer
 from api.wire import queries
@@ -18,8 +19,11 @@ from api.wire.ledger import AuditEntry, AuditPage, CostEntry, CostPage
 from models import audit, costs
 from models.audit import Audit
 from models.costs import Cost
+from models.hooks import Session
 
 router = make_router("ledger")
+
+Row = TypeVar("Row", Cost, Audit)
 
 Page = Annotated[queries.Query, Query()]
 
@@ -27,27 +31,27 @@ Page = Annotated[queries.Query, Query()]
 @router.get("/v1/costs", responses=answers(200, CostPage, "A page of the bill.", "Link") | problems())
 def list_costs(desk: Seated, request: Request, query: Page) -> Response:
     """List what your jobs cost, newest first."""
-    limit, before = _window(desk.settings.server.page_max, query)
-    with desk.database.read() as session:
-        found = costs.page(session, desk.caller.tenant_id, before, limit + 1)
-    next_cursor = pages.cursor(found[limit - 1].id) if len(found) > limit else None
-    view = CostPage(data=[_cost(cost) for cost in found[:limit]], next_cursor=next_cursor)
+    found, next_cursor = _page(desk, query, costs.page)
+    view = CostPage(data=[_cost(cost) for cost in found], next_cursor=next_cursor)
     return json_answer(view, 200, pages.link(request, next_cursor))
 
 
 @router.get("/v1/audit", responses=answers(200, AuditPage, "A page of the trail.", "Link") | problems())
 def list_audit(desk: Seated, request: Request, query: Page) -> Response:
     """List who did what in your tenant, newest first."""
-    limit, before = _window(desk.settings.server.page_max, query)
-    with desk.database.read() as session:
-        found = audit.page(session, desk.caller.tenant_id, before, limit + 1)
-    next_cursor = pages.cursor(found[limit - 1].id) if len(found) > limit else None
-    view = AuditPage(data=[_act(act) for act in found[:limit]], next_cursor=next_cursor)
+    found, next_cursor = _page(desk, query, audit.page)
+    view = AuditPage(data=[_act(act) for act in found], next_cursor=next_cursor)
     return json_answer(view, 200, pages.link(request, next_cursor))
 
 
-def _window(most: int, query: queries.Query) -> tuple[int, int | None]:
-    return pages.rows(query.limit, most), pages.number_of(query.cursor) if query.cursor else None
+def _page(
+    desk: Desk, query: queries.Query, read: Callable[[Session, str, int | None, int], list[Row]]
+) -> tuple[list[Row], str | None]:
+    limit = pages.rows(query.limit, desk.settings.server.page_max)
+    before = pages.number_of(query.cursor) if query.cursor else None
+    with desk.database.read() as session:
+        found = read(session, desk.caller.tenant_id, before, limit + 1)
+    return pages.cut(found, limit, lambda row: row.id)
 
 
 def _cost(cost: Cost) -> CostEntry:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import (
     AwareDatetime,
@@ -14,6 +14,7 @@ from pydantic import (
     Field,
     StringConstraints,
     WithJsonSchema,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -58,8 +59,19 @@ Time = Annotated[AwareDatetime, BeforeValidator(_parse_time)]
 WHOLE = BeforeValidator(_whole)
 """Behind the limits of an integer: takes it also when written ``5.0``, as JSON Schema does."""
 
+MOST_ITEMS = 100_000
+"""Of any list, before anybody looks at the settings: an end to what a body may become in memory."""
+
+MOST_FIELDS = 100
+"""Of any object with fixed names, for each unknown one is a fault."""
+
+Item = TypeVar("Item")
+Listed = Annotated[list[Item], Field(max_length=MOST_ITEMS, fail_fast=True)]
+"""A list of which the first wrong entry is told: a million may be."""
+
 Metadata = Annotated[
     dict[Short, Value],
+    Field(fail_fast=True),
     WithJsonSchema(
         {
             "type": "object",
@@ -79,6 +91,15 @@ class Body(BaseModel):
     """What a client sends: unknown names and wrong types are refused, nothing is converted."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def has_few_fields(cls, value: object) -> object:
+        """Refuse an object with far too many names before a fault is made of each."""
+        if isinstance(value, dict) and len(value) > MOST_FIELDS:
+            message = "has {count} fields: leave out those that are not known"
+            raise PydanticCustomError("fields", message, {"count": len(value)})
+        return value
 
 
 class View(BaseModel):

@@ -41,6 +41,20 @@ QUEUE_EXAMPLE: dict[str, Any] = {
     "oldest_seconds": 1.25,
 }
 
+DEGRADED_EXAMPLE: dict[str, Any] = {
+    "status": "degraded",
+    "checks": {
+        "database": {"ok": True, "detail": "it answers"},
+        "worker": {"ok": True, "detail": "1 inference worker"},
+        "llm": {"ok": True, "detail": "pico is ready"},
+        "broker": {
+            "ok": False,
+            "detail": "Redis does not answer (ConnectionError): hints are missing,"
+            " so jobs are found by looking every few seconds",
+        },
+    },
+}
+
 
 class PriceView(View):
     """Money for a million tokens of each kind."""
@@ -129,5 +143,8 @@ class HealthView(View):
 
     model_config = shown({"status": "ok", "checks": {"database": {"ok": True, "detail": "it answers"}}})
 
-    status: Literal["ok"] = "ok"
+    status: Annotated[
+        Literal["ok", "degraded"],
+        Field(description="`degraded`: jobs are stored and run, but slower; `checks` tells why."),
+    ] = "ok"
     checks: dict[str, CheckView] = Field(default_factory=dict)

@@ -106,7 +106,10 @@ class JobView(View):
     max_attempts: int
     position: Annotated[
         int | None,
-        Field(description="Place in the queue from 1; null when not in line, or when 1,000 are ahead."),
+        Field(
+            description="Place in the queue from 1; null when not in line, or when 1,000 are ahead"
+            " (200 in the answer to the submission)."
+        ),
     ]
     eta_seconds: Annotated[float | None, Field(description="Estimated seconds until it starts.")]
     error: ErrorView | None
@@ -126,7 +129,10 @@ class JobPage(View):
 
     object: Literal["list"] = "list"
     data: list[JobView]
-    next_cursor: Annotated[str | None, Field(description="Give it as `cursor`; null on the last page.")]
+    next_cursor: Annotated[
+        str | None,
+        Field(description="Give it as `cursor`; null on the last page. With `text`, others may be empty."),
+    ]
 
 
 def job_view(details: Details, currency: str) -> JobView:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
-from api.wire.fields import WHOLE, AgentName, Body, Metadata, Short, Text, Time, Value, shown
+from api.wire.fields import WHOLE, AgentName, Body, Listed, Metadata, Short, Text, Time, Value, shown
 
 LATER = frozenset({"webhook", "max_cost", "tools", "tool_choice", "images", "workflow", "after"})
 """Fields that are known and have not landed yet."""
@@ -36,7 +36,7 @@ def _kind_of_content(value: object) -> str:
 
 
 Content = Annotated[
-    Annotated[Text, Tag("text")] | Annotated[list[PartBody], Field(min_length=1), Tag("parts")],
+    Annotated[Text, Tag("text")] | Annotated[Listed[PartBody], Field(min_length=1), Tag("parts")],
     Discriminator(_kind_of_content),
 ]
 
@@ -75,12 +75,12 @@ class JobBody(Body):
     )
 
     messages: Annotated[
-        list[MessageBody], Field(min_length=1, description="The whole conversation; or give `prompt`.")
+        Listed[MessageBody], Field(min_length=1, description="The whole conversation; or give `prompt`.")
     ] = Field(default_factory=list)
     prompt: Annotated[Text, Field(description="Short for one user message.")] = Field(default_factory=str)
     agent: Annotated[
         AgentName | None,
-        Field(description="The agent's jobs run one at a time, in order, and share a persistent cache."),
+        Field(description="Whose job it is: an agent's jobs run one at a time, in order."),
     ] = None
     llm: Annotated[Short | None, Field(description="Alias or id of an LLM; see /v1/llms.")] = None
     max_tokens: Annotated[
@@ -97,7 +97,7 @@ class JobBody(Body):
         Annotated[int, Field(ge=0, lt=2**63), WHOLE] | None, Field(description="Makes sampling repeatable.")
     ] = None
     stop: Annotated[
-        list[Annotated[Value, Field(min_length=1)]],
+        Listed[Annotated[Value, Field(min_length=1)]],
         Field(description="Texts that end the answer; never shown."),
     ] = Field(default_factory=list)
     response_format: Annotated[Format, Field(description="`text` so far.")] = "text"
@@ -113,7 +113,7 @@ class JobBody(Body):
         Annotated[int, Field(ge=1, le=20), WHOLE] | None, Field(description="How many failures end the job.")
     ] = None
     metadata: Annotated[Metadata, Field(description="Strings to carry along.")] = Field(default_factory=dict)
-    tags: Annotated[list[Short], Field(description="Words to filter by.")] = Field(default_factory=list)
+    tags: Annotated[Listed[Short], Field(description="Words to filter by.")] = Field(default_factory=list)
 
 
 class BulkBody(Body):
@@ -121,4 +121,4 @@ class BulkBody(Body):
 
     model_config = shown({"jobs": [EXAMPLE, {"prompt": "Say hello."}]})
 
-    jobs: Annotated[list[JobBody], Field(min_length=1)]
+    jobs: Annotated[Listed[JobBody], Field(min_length=1)]

@@ -26,7 +26,7 @@ KEY_EXAMPLE: dict[str, Any] = {
 
 
 class AgentView(View):
-    """A named identity whose conversation goes on."""
+    """A named identity whose jobs run one at a time, in order."""
 
     model_config = shown(AGENT_EXAMPLE)
 

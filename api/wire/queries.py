@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from api.pages import USUAL
-from api.wire.fields import BULK_ID, CURSOR, AgentName, Short, Time, Value
+from api.wire.fields import BULK_ID, CURSOR, AgentName, Listed, Short, Time, Value
 from api.wire.job import PriorityName, StateName
 
 Limit = Annotated[
@@ -28,7 +28,7 @@ class Query(BaseModel):
 class JobQuery(Query):
     """Which jobs to list; what is left out does not narrow."""
 
-    state: Annotated[list[StateName], Field(description="Any of these states.")] = []
+    state: Annotated[Listed[StateName], Field(description="Any of these states.")] = []
     agent: AgentName | None = None
     llm: Annotated[Short | None, Field(description="An LLM's alias.")] = None
     tag: Short | None = None

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from api.app import create_app
-from api.serve import Server
+from api.serve import Protocol, Server
 from config.settings import Settings
 from models import endings, jobs, keys, tenants, workers
 from models.base import utcnow
@@ -73,7 +73,8 @@ def stranger(app: FastAPI, client: TestClient, database: Database) -> TestClient
 @pytest.fixture
 def address(app: FastAPI) -> Iterator[str]:
     """The address of a real server in a thread, for what only sockets show."""
-    server = Server(uvicorn.Config(app, port=0, log_config=None, ws="none", loop="uvloop"), app.state.door)
+    config = uvicorn.Config(app, port=0, log_config=None, ws="none", http=Protocol, loop="uvloop")
+    server = Server(config, app.state.door)
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
@@ -116,12 +117,14 @@ class FakeWorker:
             self.finish(claim)
         return len(claims)
 
-    def publish(self, *, context_length: int = 4096, ready: bool = True, alias: str = "pico") -> None:
+    def publish(
+        self, *, context_length: int = 4096, ready: bool = True, alias: str = "pico", tokenizer: str = ""
+    ) -> None:
         """Live, and serve an LLM."""
         now = utcnow()
         llm = Llm(
             alias=alias, name="penstock-pico", context_length=context_length, vocabulary=384, fingerprint="f",
-            tokenizer="", ready=ready, jobs_per_second=2.0, updated_at=now,
+            tokenizer=tokenizer, ready=ready, jobs_per_second=2.0, updated_at=now,
         )  # fmt: skip
         with self.database.write() as session:
             workers.publish_llm(session, llm)

@@ -12,7 +12,9 @@ from starlette.testclient import TestClient
 
 from config.settings import Bulk, Queue, Settings
 from models import bulks, counters
+from models.bulks import Bulk as BulkRow
 from models.database import Database
+from models.job_rows import Job
 from models.messages import pending
 from tests.api.conftest import BOTH, FakeWorker
 
@@ -101,6 +103,9 @@ def test_bad_lines_are_named_by_number(client: TestClient) -> None:
     assert [fault["field"] for fault in answer.json()["errors"]] == ["line 3.prompt", "line 4"]
 
 
+DEEP = b'"deep": ' + b"[" * 400 + b"]" * 400
+
+
 @pytest.mark.parametrize(
     ("content", "status", "place"),
     [
@@ -113,6 +118,9 @@ def test_bad_lines_are_named_by_number(client: TestClient) -> None:
         (b"[]", 422, "body"),
         (orjson.dumps({"jobs": [{"prompt": "a"}] * 51}), 422, "jobs"),
         (b'{"jobs": [5]}', 422, "jobs[0]"),
+        (b'{"jobs": [{"prompt": "a", "deep": ' + b"[" * 150 + b"]" * 150 + b"}]}", 422, "jobs[0].deep"),
+        (b'{"jobs": [{"prompt": "a", "deep": ' + b"[" * 990 + b"]" * 990 + b"}]}", 400, "line 1 column"),
+        (b'{"jobs": [{"prompt": "\\ud800", ' + DEEP + b"}]}", 422, "jobs[0].prompt"),
         (b'{"jobs": [{"prompt": "a", "temperature": NaN}]}', 422, "jobs[0].temperature"),
     ],
 )
@@ -150,8 +158,10 @@ def test_bulk_is_done_once_under_a_key(client: TestClient) -> None:
     assert len(client.get("/v1/jobs").json()["data"]) == 5
 
 
-def test_racing_duplicates_publish_one_bulk(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When two equal bulks are staged at the same time, one is published and both get its answer."""
+def test_racing_duplicates_publish_one_bulk(
+    client: TestClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When two equal bulks are staged at once, one is published, both get its answer, the other's rows go."""
     meet = threading.Barrier(2)
     monkeypatch.setattr("api.bulk_store.BulkStore._stage", _after(meet))
     answers: list[Any] = []
@@ -166,7 +176,8 @@ def test_racing_duplicates_publish_one_bulk(client: TestClient, monkeypatch: pyt
     for thread in threads:
         thread.join()
     assert answers[0] == answers[1]
-    assert len(client.get("/v1/jobs").json()["data"]) == 3
+    with database.read() as session:
+        assert (session.query(Job).count(), session.query(BulkRow).count()) == (3, 1)
 
 
 def _after(meet: threading.Barrier) -> Any:

@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 
 from api.routes import events
 from config.settings import Broker, Live, Settings
+from models.database import Unavailable
 from models.live import TokenDelta
 from tests.api.conftest import BOTH, FakeWorker
 from tests.api.test_jobs import submit
@@ -68,15 +69,6 @@ def test_events_go_on_behind_the_last_seen(app: FastAPI, client: TestClient, wor
     assert [event["type"] for event in rest] == ["tokens", "state"]
     streamed = parse(client.get(path, headers={"Last-Event-ID": seen, **STREAM}).text)
     assert story(streamed) == ["hello", "succeeded"]
-
-
-def test_finished_stream_is_not_begun_again(client: TestClient, worker: FakeWorker) -> None:
-    """A client that has seen the end gets 204, which tells it to stop reconnecting."""
-    job = submit(client)
-    worker.run_all()
-    path = f"/v1/jobs/{job['id']}/events"
-    last, *_ = parse(client.get(path, headers=STREAM).text)[-1]
-    assert client.get(path, headers={"Last-Event-ID": last, **STREAM}).status_code == 204
 
 
 @pytest.mark.parametrize("last", ["x", "-1", "1.2", "9" * 30, "1.5-x"])
@@ -159,6 +151,30 @@ def test_quiet_stream_is_kept_alive(remote: httpx2.Client, monkeypatch: pytest.M
     with remote.stream("GET", f"/v1/jobs/{job_id}/events?stream=true") as response:
         comments = (line for line in response.iter_lines() if line == ": keep-alive")
         assert [next(comments) for _ in range(3)]
+
+
+def test_stream_outlives_a_database_that_fails(
+    app: FastAPI, remote: httpx2.Client, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the database cannot be read for a moment the stream stays open and goes on afterwards."""
+    job_id = remote.post("/v1/jobs", json={"prompt": "a"}).json()["id"]
+    look, failures = events._look, [Unavailable("locked")] * 2
+
+    def sometimes(*arguments: Any) -> Any:
+        if arguments[2] is not None and failures:
+            raise failures.pop()
+        return look(*arguments)
+
+    monkeypatch.setattr(events, "_look", sometimes)
+    with remote.stream("GET", f"/v1/jobs/{job_id}/events?stream=true") as response:
+        arriving = (line for line in response.iter_lines() if line.startswith("data:"))
+        assert '"queued"' in next(arriving)
+        (claim,) = worker.claim()
+        worker.finish(claim)
+        shown = "".join(arriving)
+    assert failures == []
+    assert '"running"' in shown
+    assert '"succeeded"' in shown
 
 
 def test_stop_ends_streams(app: FastAPI, remote: httpx2.Client) -> None:

@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 from fastapi import FastAPI
+from pydantic import SecretStr
 from sqlalchemy import update
 from starlette.testclient import TestClient
 
-from api.readiness import Readiness
-from config.settings import Settings
+from api.app import create_app
+from api.pulse import Pulse
+from api.readiness import LEAST_FREE, Readiness
+from api.wire.fields import CheckView
+from config.settings import Broker, Settings
 from models.base import utcnow
 from models.database import Database
 from models.job_rows import Job
 from models.workers import Worker
 from tests.api.conftest import BOTH, FakeWorker
+
+
+class Disk(NamedTuple):
+    """What ``shutil.disk_usage`` tells."""
+
+    total: int
+    used: int
+    free: int
 
 
 @pytest.fixture
@@ -40,12 +53,12 @@ def missing(client: TestClient) -> dict[str, str]:
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.json()["type"] == "urn:penstock:problem:not-ready"
         assert int(answer.headers["retry-after"]) >= 1
-    else:
-        assert (answer.status_code, answer.json()["status"]) == (200, "ok")
     checks = answer.json()["checks"]
-    assert set(checks) == {"database", "worker", "llm"}
+    assert set(checks) == {"database", "worker", "llm", "broker"}
     wrong = {name: check["detail"] for name, check in checks.items() if not check["ok"]}
-    assert (answer.status_code == 200) is not bool(wrong)
+    assert (answer.status_code == 200) is (wrong.keys() <= {"broker"})
+    if answer.status_code == 200:
+        assert answer.json()["status"] == ("degraded" if wrong else "ok")
     assert all(detail in answer.text for detail in wrong.values())
     return wrong
 
@@ -113,6 +126,55 @@ def test_llm_that_is_loading_is_not_ready(keyless: TestClient, worker: FakeWorke
     worker.publish(ready=False)
     worker.publish(alias="other")
     assert missing(keyless) == {"llm": "pico is not ready"}
+
+
+def with_redis(settings: Settings, url: str) -> Settings:
+    """Settings that send hints through Redis."""
+    return settings.model_copy(update={"broker": Broker(kind="redis", redis_url=SecretStr(url))})
+
+
+def test_broker_that_is_gone_only_slows_the_service_down(
+    settings: Settings, database: Database, worker: FakeWorker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without its Redis the service is ready but degraded, and says what that means, not where Redis is."""
+    app = create_app(with_redis(settings, "redis://:s3cret@127.0.0.1:1/0"), database)
+    worker.publish()
+    client = TestClient(app, base_url="http://localhost")
+    (detail,) = missing(client).values()
+    assert "hints are missing, so jobs are found by looking every few seconds" in detail
+    assert "127.0.0.1" not in detail
+    assert "127.0.0.1" in caplog.text
+    assert "s3cret" not in caplog.text
+    change_worker(database, ended_at=utcnow())
+    assert set(missing(client)) == {"worker", "broker"}
+
+
+def test_broker_that_answers_is_asked_once_a_second(settings: Settings, redis_url: str) -> None:
+    """A Redis that answers is fine, and however often anybody looks it is pinged only now and then."""
+    now, broker = 100.0, with_redis(settings, redis_url).broker
+    pulse = Pulse(broker, lambda: now)
+    assert pulse.check() == CheckView(ok=True, detail="Redis answers")
+    pulse._url = SecretStr("redis://127.0.0.1:1/0")
+    now += 0.9
+    assert pulse.check().ok
+    now += 0.2
+    assert not pulse.check().ok
+
+
+def test_full_disk_is_noticed(
+    keyless: TestClient, worker: FakeWorker, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service that cannot store jobs, for SQLite's disk is full, is not ready and says so."""
+    worker.publish()
+    disks: dict[str, int] = {}
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Disk(10**9, 10**9, disks[str(path)]))
+    folder = str(Path(str(database.engine.url.database)).parent)
+    disks[folder] = LEAST_FREE
+    assert missing(keyless) == {}
+    disks[folder] = LEAST_FREE - 1
+    assert missing(keyless) == {
+        "database": "its disk is full: 31 MiB are left, and 32 are needed to store jobs and results"
+    }
 
 
 @BOTH

@@ -9,6 +9,7 @@ import httpx2
 import pytest
 from starlette.testclient import TestClient
 
+from models.idempotency import KeyTaken
 from tests.api.conftest import BOTH, FakeWorker
 
 KEY = {"Idempotency-Key": "a-key"}
@@ -57,6 +58,24 @@ def test_keys_of_tenants_do_not_meet(client: TestClient, stranger: TestClient) -
     """Two tenants may use the same key for different requests."""
     assert client.post("/v1/jobs", json={"prompt": "a"}, headers=KEY).status_code == 202
     assert stranger.post("/v1/jobs", json={"prompt": "b"}, headers=KEY).status_code == 202
+
+
+def test_answer_that_cannot_be_kept_ends_in_a_503(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that seems to be taken, over and over, though nobody has answered it, is given up on."""
+    tries: list[int] = []
+
+    def fail(*_: object) -> None:
+        tries.append(1)
+        assert len(tries) < 50
+        raise KeyTaken("a-key")
+
+    monkeypatch.setattr("models.idempotency.remember", fail)
+    answer = client.post("/v1/jobs", json={"prompt": "a"}, headers=KEY)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert "Idempotency-Key" in answer.json()["detail"]
+    assert client.get("/v1/jobs").json()["data"] == []
 
 
 def test_refused_request_does_not_use_the_key_up(client: TestClient) -> None:

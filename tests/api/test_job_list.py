@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from models import listing
 from tests.api.conftest import BOTH, FakeWorker
 from tests.api.test_jobs import submit
 
@@ -75,6 +76,19 @@ def test_text_is_searched_literally(client: TestClient) -> None:
     assert ids(client, text="100%") == [found]
 
 
+def test_text_far_back_is_found_by_following_the_cursor(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page looks at so many jobs and no more; one that found nothing still leads to the next."""
+    monkeypatch.setattr(listing, "SCAN", 2)
+    wanted = submit(client, prompt="needle")["id"]
+    for _ in range(3):
+        submit(client)
+    first = client.get("/v1/jobs", params={"text": "needle"})
+    assert first.json()["data"] == []
+    assert [job["id"] for job in client.get(first.links["next"]["url"]).json()["data"]] == [wanted]
+
+
 @pytest.mark.parametrize(
     ("query", "field"),
     [
@@ -94,6 +108,8 @@ def test_text_is_searched_literally(client: TestClient) -> None:
         ("created_after=yesterday", "created_after"),
         ("created_after=2026-11-20T08:30:00", "created_after"),
         ("sort=up", "sort"),
+        ("limit=5&limit=6", "limit"),
+        ("tag=a&tag=a", "tag"),
     ],
 )
 def test_bad_query_names_the_parameter(client: TestClient, query: str, field: str) -> None:

@@ -8,11 +8,20 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from api.app import create_app
 from api.wire.job import JobView
+from config.settings import Llm, Settings
 from models import counters
 from models.database import Database
+from models.messages import pending
 from models.states import State
 from tests.api.conftest import BOTH, FakeWorker
+
+
+def hints(database: Database) -> int:
+    """Hints on their way to the workers."""
+    with database.read() as session:
+        return pending(session, "hints")
 
 
 def submit(client: TestClient, **body: Any) -> dict[str, Any]:
@@ -79,12 +88,13 @@ def test_position_and_estimate_follow_the_queue(client: TestClient, worker: Fake
     assert client.get(f"/v1/jobs/{second['id']}").json()["position"] == 3
 
 
-def test_scheduled_job_waits_for_its_time(client: TestClient) -> None:
-    """A job with a later ``run_at`` is scheduled, has no place in the queue, and shows its time in UTC."""
+def test_scheduled_job_waits_for_its_time(client: TestClient, database: Database) -> None:
+    """A job with a later ``run_at`` is scheduled, not in line, and shows its time in UTC; one hint waits."""
     at = (datetime.now(UTC) + timedelta(hours=1)).replace(microsecond=0)
     job = submit(client, run_at=at.isoformat().replace("+00:00", "Z"))
     assert (job["state"], job["position"]) == ("scheduled", None)
     assert datetime.fromisoformat(job["run_at"]) == at
+    assert hints(database) == 1
 
 
 def test_agents_second_job_is_not_in_line(client: TestClient, worker: FakeWorker) -> None:
@@ -116,10 +126,14 @@ def test_cancel_of_a_running_job_raises_the_flag(client: TestClient, worker: Fak
     assert (answer.status_code, answer.json()["state"]) == (202, "running")
 
 
-def test_cancel_of_an_agents_job_lets_the_next_through(client: TestClient, worker: FakeWorker) -> None:
-    """When an agent's waiting job is cancelled, its successor can be claimed."""
+def test_cancel_of_an_agents_job_lets_the_next_through(
+    client: TestClient, worker: FakeWorker, database: Database
+) -> None:
+    """When an agent's waiting job is cancelled, its successor can be claimed, and the workers are told."""
     first, second = submit(client, agent="a"), submit(client, agent="a")
+    assert hints(database) == 1
     client.post(f"/v1/jobs/{first['id']}/cancel")
+    assert hints(database) == 2
     assert [claim.job_id for claim in worker.claim()] == [second["id"]]
 
 
@@ -157,6 +171,20 @@ def test_retry_makes_a_new_job_that_asks_the_same(client: TestClient, worker: Fa
     assert (new["retry_of"], new["state"], new["tags"]) == (job["id"], "queued", ["x"])
     assert (new["metadata"], new["max_attempts"]) == ({"a": "b"}, 2)
     assert [claim.request for claim in worker.claim()] == [old.request]
+
+
+def test_retry_for_an_llm_that_is_gone_is_refused(
+    client: TestClient, worker: FakeWorker, settings: Settings, database: Database
+) -> None:
+    """A job whose LLM is configured no more would wait for ever: it is not submitted again."""
+    job = submit(client)
+    worker.run_all()
+    other = settings.model_copy(update={"llms": {"big": Llm(path="hub/big")}, "default_llm": "big"})
+    changed = TestClient(
+        create_app(other, database), base_url="http://localhost", headers=dict(client.headers)
+    )
+    answer = changed.post(f"/v1/jobs/{job['id']}/retry")
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "llm")
 
 
 @pytest.mark.parametrize("path", ["cancel", "retry"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
 import threading
@@ -15,6 +16,7 @@ from starlette.testclient import TestClient
 
 from config.settings import Server, Settings
 from models.database import Unavailable
+from tests.service import wait_until
 
 MEGABYTE = 1_048_576
 
@@ -52,6 +54,48 @@ def test_router_answers_with_problems(
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["type"] == f"urn:penstock:problem:{kind}"
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/v1/jobs", 200), ("/v1/jobs/job_1", 404), ("/health/live", 200), ("/metrics", 200)]
+)
+def test_head_is_get_without_the_body(
+    remote: httpx2.Client, caplog: pytest.LogCaptureFixture, path: str, status: int
+) -> None:
+    """Status and headers are those of GET; the log shows what was asked."""
+    caplog.set_level(logging.INFO, "penstock.access")
+    got, head = remote.get(path), remote.head(path)
+    assert (head.status_code, got.status_code, head.content) == (status, status, b"")
+    assert head.headers["content-type"] == got.headers["content-type"]
+    wait_until(lambda: f"HEAD {path} {status}" in caplog.text)
+    assert 'method="HEAD",route="(none)"' not in remote.get("/metrics").text
+
+
+def test_head_of_a_stream_ends(remote: httpx2.Client) -> None:
+    """Where GET would go on for as long as the job runs, HEAD is answered and the connection serves on."""
+    job_id = remote.post("/v1/jobs", json={"prompt": "a"}).json()["id"]
+    head = remote.head(f"/v1/jobs/{job_id}/events?stream=true")
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"].startswith("text/event-stream")
+    assert remote.get("/health/live").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "request_text", ["nonsense\r\n\r\n", "GET /health/live HTTP/1.1\r\nHo st: x\r\n\r\n"]
+)
+def test_what_is_no_http_is_refused_by_a_problem(address: str, request_text: str) -> None:
+    """What never reaches the application gets a problem with a request id too, and the connection closes."""
+    host, port = address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(request_text.encode())
+        answer = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+    head, _, body = answer.partition("\r\n\r\n")
+    problem = json.loads(body)
+    assert head.startswith("HTTP/1.1 400 Bad Request\r\n")
+    assert "content-type: application/problem+json" in head.lower()
+    assert f"content-length: {len(body)}" in head.lower()
+    assert problem["type"] == "urn:penstock:problem:malformed-http"
+    assert problem["request_id"] in head
 
 
 def test_wrong_method_is_told_the_right_ones(client: TestClient) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import event
 from starlette.testclient import TestClient
 
 from api.app import create_app
@@ -45,6 +46,25 @@ def test_database_that_is_gone_is_a_503(
     )
     assert "127.0.0.1" in caplog.text
     assert "s3cret" not in caplog.text
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/bulk"])
+def test_full_database_takes_nothing_and_says_so(client: TestClient, database: Database, path: str) -> None:
+    """When SQLite can grow no more, a submission is a 503 with the reason, and room makes it work again."""
+    most = [1]
+
+    def bound(connection: Any, *_: object) -> None:
+        connection.execute(f"PRAGMA max_page_count={most[-1]}")
+
+    event.listen(database.engine, "checkout", bound)
+    job = {"prompt": "x" * 50_000}
+    body = job if path == "/v1/jobs" else {"jobs": [job]}
+    answer = client.post(path, json=body)
+    assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+    assert "database or disk is full" in answer.json()["detail"]
+    assert client.get("/v1/jobs").json()["data"] == []
+    most.append(1_000_000)
+    assert client.post(path, json=body).status_code == 202
 
 
 def test_metrics_do_without_a_database(settings: Settings) -> None:

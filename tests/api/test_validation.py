@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
+from api.problems import MOST_FAULTS
+from api.wire.problem import Fault
 from tests.api.conftest import FakeWorker
+from tests.workers.backends.llms import save_tiny_llm
 
 HI = {"prompt": "hello"}
 USER = {"role": "user", "content": "hello"}
@@ -68,6 +74,10 @@ def refused(client: TestClient, **body: Any) -> dict[str, str]:
         ({**HI, "stop": ["x"] * 9}, "stop", "at most 8"),
         ({**HI, "tags": ["x"] * 33}, "tags", "at most 32"),
         ({**HI, "tags": ["x" * 65]}, "tags[0]", "64"),
+        ({**HI, "tags": {"a": "b"}}, "tags", "should be an array"),
+        ({**HI, "metadata": []}, "metadata", "should be an object"),
+        ({"messages": ["x"]}, "messages[0]", "should be an object"),
+        ({**HI, "metadata": {"a": [[[[1]]]]}}, "metadata.a", "valid string"),
         ({**HI, "metadata": {"a": 1}}, "metadata.a", "valid string"),
         ({**HI, "metadata": {str(n): "" for n in range(33)}}, "metadata", "at most 32"),
         ({**HI, "metadata": {"a": "x\0"}}, "metadata.a", "NUL"),
@@ -114,6 +124,7 @@ def test_half_a_surrogate_pair_is_named(client: TestClient) -> None:
         (b"", "line 1 column 0"),
         (b"{" * 5000, "line 1 column 2"),
         (b"[" * 100_000, "line 1 column"),
+        (b'{"prompt": ' + b"[" * 990 + b"]" * 990 + b"}", "nested too deeply at line 1 column"),
         (b'\xff{"prompt": "a"}', "not UTF-8 at byte 0"),
     ],
 )
@@ -138,10 +149,78 @@ def test_other_content_types_are_415(client: TestClient, kind: str) -> None:
     assert (answer.status_code, answer.headers["accept-post"]) == (415, "application/json")
 
 
+@pytest.mark.parametrize("kind", ["application/json; charset=latin-1", "application/json;charset=UTF-16"])
+def test_other_charsets_are_415(client: TestClient, kind: str) -> None:
+    """JSON is UTF-8: whoever says otherwise is told so, and UTF-8 may be said."""
+    answer = client.post("/v1/jobs", content=b'{"prompt": "a"}', headers={"Content-Type": kind})
+    assert (answer.status_code, answer.json()["detail"][:15]) == (415, "send UTF-8, not")
+    said = {"Content-Type": 'application/json; charset="UTF-8"'}
+    assert client.post("/v1/jobs", content=b'{"prompt": "a"}', headers=said).status_code == 202
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/bulk"])
+def test_packed_bodies_are_415(client: TestClient, path: str) -> None:
+    """A body that says it is compressed is refused for that, not taken for broken JSON."""
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    answer = client.post(path, content=gzip.compress(b'{"prompt": "a"}'), headers=headers)
+    assert (answer.status_code, answer.headers["accept-encoding"]) == (415, "identity")
+    assert "gzip" in answer.json()["detail"]
+
+
+MANY = 300_000
+"""Wrong things in one body: more than are looked at, far more than are told."""
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"messages": [1] * MANY}, "messages[0]"),
+        ({"messages": [{"role": "user", "content": [1] * MANY}]}, "messages[0].content[0]"),
+        ({"messages": [dict.fromkeys(map(str, range(MANY)))]}, "messages[0]"),
+        ({**HI, "stop": [1] * MANY}, "stop[0]"),
+        ({**HI, "tags": [""] * MANY}, "tags[0]"),
+        ({**HI, "tags": ["x"] * MANY}, "tags"),
+        ({**HI, "metadata": dict.fromkeys(map(str, range(MANY)))}, "metadata.0"),
+        ({**HI, **dict.fromkeys(map(str, range(MANY)))}, "body"),
+        ({**HI, "tags": ["\ud800"] * MANY}, "tags[0]"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_many_faults_are_not_all_explained(
+    client: TestClient, body: dict[str, Any], field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much is wrong with a body, a bounded number of faults is made of it."""
+    made: list[str] = []
+
+    def count(**values: str) -> Fault:
+        made.append(values["field"])
+        return Fault(**values)
+
+    monkeypatch.setattr("api.explain.Fault", count)
+    found = errors(client, json.dumps(body))
+    assert field in found
+    assert len(found) <= len(made) <= MOST_FAULTS
+
+
 def test_what_an_llm_cannot_hold_is_refused(client: TestClient, worker: FakeWorker) -> None:
     """Once the context length is known, as many tokens to generate are refused with the numbers."""
     worker.publish(context_length=64)
     assert "64 tokens of pico" in refused(client, prompt="x", max_tokens=64)["max_tokens"]
+
+
+def test_prompt_that_does_not_fit_is_told_its_length(
+    client: TestClient, worker: FakeWorker, tmp_path: Path
+) -> None:
+    """With a tokenizer at hand, a prompt near the limit is told its length, a huge one that it is longer."""
+    worker.publish(context_length=64, tokenizer=str(save_tiny_llm(tmp_path / "tiny", weights=False)))
+    near = refused(client, prompt="x" * 100, max_tokens=8)["prompt"]
+    assert near.startswith("102 tokens and 8 to generate are more than the 64 that pico takes")
+    beyond = refused(client, messages=[{"role": "user", "content": "x" * 1_000_000}])["messages"]
+    assert beyond.startswith("more than 64 tokens and 1 to generate are more than the 64 that pico takes")
+    job = client.post("/v1/jobs", json={"prompt": "x" * 40})
+    assert job.status_code == 202
+    (claim,) = worker.claim()
+    assert '"max_tokens":22' in claim.request
 
 
 def test_what_nobody_can_count_is_left_to_the_worker(client: TestClient, worker: FakeWorker) -> None:

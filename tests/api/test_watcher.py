@@ -7,6 +7,7 @@ from collections.abc import Hashable, Mapping, Sequence
 
 import pytest
 from sqlalchemy import event
+from starlette.testclient import TestClient
 
 from api.sightings import EVENTS, Sightings
 from api.watcher import Watcher
@@ -108,6 +109,20 @@ def test_sightings_follow_the_database(database: Database, worker: FakeWorker) -
     sightings = Sightings(database)
     nothing = {"job_1": None, "bulk_1": True, f"{EVENTS}job_1": None}
     assert sightings.look(list(nothing)) == nothing
+    sightings.close()
+
+
+@BOTH
+def test_job_without_events_is_not_taken_for_gone(client: TestClient, database: Database) -> None:
+    """Whoever waits for events sees the difference between none yet and a job that was deleted."""
+    sightings = Sightings(database)
+    key = EVENTS + client.post("/v1/jobs", json={"prompt": "a"}).json()["id"]
+    assert sightings.look([key]) == {key: 0}
+    worker = FakeWorker(database)
+    worker.run_all()
+    assert sightings.look([key])[key] not in (0, None)
+    client.delete(f"/v1/jobs/{key.removeprefix(EVENTS)}")
+    assert sightings.look([key]) == {key: None}
     sightings.close()
 
 

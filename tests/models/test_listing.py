@@ -9,14 +9,14 @@ from models.job_rows import Job
 from models.listing import Filters
 from models.states import Priority, State
 from tests.models.desk import Desk
-from tests.rows import TENANT, USAGE, at, new_job, new_llm
+from tests.rows import LLM, TENANT, USAGE, at, new_job, new_llm
 
 
 def listed(desk: Desk, tenant_id: str = TENANT, **narrow: object) -> list[str]:
     """The ids of a tenant's jobs that a filter lets through."""
     with desk.database.read() as session:
         found = listing.page(session, tenant_id, Filters(**narrow), None, 100)  # type: ignore[arg-type]  # any filter
-        return [job.id for job in found]
+        return [job.id for job in found.jobs]
 
 
 def test_the_newest_job_comes_first(desk: Desk) -> None:
@@ -70,6 +70,7 @@ def test_text_is_looked_for_in_ids_and_errors_too(desk: Desk) -> None:
     """A piece of an id or of an error message finds its job."""
     ids = desk.submit(new_job(), new_job())
     desk.finish(desk.take(), state=State.FAILED, error_message="the moon_was full")
+    desk.finish(desk.take(), state=State.FAILED, error_message="the moon was full")
     assert listed(desk, text=ids[1][-12:]) == [ids[1]]
     assert listed(desk, text="Moon_") == [ids[0]]
     assert listed(desk, text="moonX") == []
@@ -84,13 +85,26 @@ def test_pages_follow_each_other_without_gap_or_double(desk: Desk) -> None:
     while True:
         with desk.database.read() as session:
             page = listing.page(session, TENANT, Filters(), before, 3)
-        if not page:
+        seen += [job.id for job in page.jobs]
+        if (before := page.last) is None:
             break
-        seen += [job.id for job in page]
-        before = page[-1].seq
         desk.submit()
-        desk.remove(page[-1].id)
+        desk.remove(page.jobs[0].id)
     assert seen == ids[::-1]
+
+
+def test_one_look_for_a_text_is_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page looks through a number of jobs that pass the other filters, and the next goes on there."""
+    monkeypatch.setattr(listing, "SCAN", 3)
+    wanted, also = desk.submit(new_job("needle"), new_job("needle"))
+    desk.submit(*(new_job() for _ in range(2)), *(new_job(llm="other") for _ in range(9)))
+    narrow = Filters(llm=LLM, text="needle")
+    with desk.database.read() as session:
+        first = listing.page(session, TENANT, narrow, None, 3)
+        rest = listing.page(session, TENANT, narrow, first.last, 3)
+    assert [job.id for job in first.jobs] == [also]
+    assert [job.id for job in rest.jobs] == [wanted]
+    assert rest.last is None
 
 
 def test_details_belong_to_their_jobs(desk: Desk) -> None:
@@ -126,22 +140,6 @@ def test_no_estimate_without_a_rate(desk: Desk) -> None:
         workers.publish_llm(session, new_llm())
         (found,) = listing.details(session, [desk.job(job_id)])
     assert (found.position, found.eta_seconds) == (1, None)
-
-
-def test_attempts_stand_in_order(desk: Desk) -> None:
-    """All tries at a job are listed, first to last."""
-    (job_id,) = desk.submit()
-    desk.hand_back(desk.take())
-    desk.take()
-    desk.rescue()
-    desk.take()
-    with desk.database.read() as session:
-        found = listing.attempts(session, job_id)
-    assert [(each.fence, each.outcome) for each in found] == [
-        (1, "handed_back"),
-        (2, "worker_lost"),
-        (3, None),
-    ]
 
 
 def test_versions_rise_with_each_change_of_state(desk: Desk) -> None:

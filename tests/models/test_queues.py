@@ -31,19 +31,6 @@ def test_a_promoted_job_waits_since_it_fell_due(desk: Desk) -> None:
         assert queues.oldest_claimable(session) == {LLM: (job_id, at(5))}
 
 
-def test_the_age_of_each_class_is_known(desk: Desk) -> None:
-    """For each LLM and priority: when the oldest queued job came, whosever it is."""
-    desk.submit(new_job(run_at=at(50)))
-    desk.stage(new_job())
-    desk.wait(1)
-    desk.submit(new_job(), new_job(priority=Priority.BACKGROUND))
-    desk.wait(1)
-    desk.submit(new_job(), new_job(priority=Priority.INTERACTIVE))
-    desk.take()
-    with desk.database.read() as session:
-        assert queues.oldest_waiting(session) == {(LLM, 1): at(1), (LLM, 2): at(1)}
-
-
 def test_depths_add_up_over_tenants(desk: Desk) -> None:
     """Each queue and class shows how many wait, are scheduled and run; empty ones are missing."""
     desk.submit(new_job(), new_job(run_at=at(9)), new_job())
