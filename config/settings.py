@@ -21,7 +21,8 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches ``host``."""
     try:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -52,7 +53,7 @@ class Server(Section):
     @model_validator(mode="after")
     def stays_here_unless_allowed(self) -> Self:
         """Refuse an address that other machines can reach, unless that was asked for."""
-        if not self.allow_remote and not _is_loopback(self.host):
+        if not self.allow_remote and not is_loopback(self.host):
             raise ValueError(
                 f"server.host is {self.host}, which other machines may reach: "
                 "set server.allow_remote to true (or pass --allow-remote), or bind 127.0.0.1"
@@ -136,7 +137,15 @@ class Worker(Section):
 
     heartbeat_ms: int = Field(1_000, ge=50, description="How often a worker raises its counter.")
     lease_seconds: float = Field(15, gt=0, description="Silence after which a worker counts as lost.")
-    control_ms: int = Field(100, ge=10, description="How often a worker looks for cancels and commands.")
+    control_ms: int = Field(
+        100, ge=10, le=250, description="How often a worker looks for cancels and commands."
+    )
+    look_seconds: float = Field(
+        5, ge=0, description="How often a worker looks for jobs without a hint; 0 is never."
+    )
+    stall_seconds: float = Field(
+        300, ge=0, description="Longest engine step, after which the worker ends itself; 0 is no limit."
+    )
     sweep_ms: int = Field(1_000, ge=50, description="How often the errands worker sweeps.")
     sweep: bool = Field(True, description="Run the sweeper (off only in tests of hints).")
     rehint_seconds: float = Field(10, gt=0, description="Age at which a waiting job is hinted again.")

@@ -17,11 +17,39 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 
 DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+FILE_BYTES = 1 << 20
+"""Size of each shared file: room for some five thousand series, a few hundred are in use."""
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _WAITS = (0.01, 0.02, 0.04, 0.06, 0.1, 0.15, 0.25, 0.5, 1, 5, 15, 60, 300, 1800, 7200)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_KINDS = ("counter", "histogram", "gauge_livesum", "gauge_mostrecent")
+
+
+def _allocate(folder: Path) -> None:
+    """Write this process's files out before they are mapped.
+
+    prometheus-client maps files that have a length and no blocks. When the disk
+    is full, the first write to such a page ends the process by SIGBUS. A file
+    of zeros has its blocks, and is taken as it is.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written.
+    """
+    files = [folder / f"{kind}_{os.getpid()}.db" for kind in _KINDS]
+    try:
+        for file in files:
+            with file.open("ab") as stream:
+                stream.write(bytes(max(0, FILE_BYTES - stream.tell())))
+    except OSError:
+        for file in files:
+            file.unlink(missing_ok=True)  # what little room there is belongs to the database
+        raise
+
+
+if DIRECTORY_VARIABLE in os.environ:
+    _allocate(Path(os.environ[DIRECTORY_VARIABLE]))
 
 http_requests = Counter(
     "penstock_http_requests_total", "Requests answered, by route template.", ["method", "route", "status"]
@@ -43,9 +71,12 @@ late_results = Counter("penstock_late_results_total", "Results that came after t
 """Counts results that changed nothing."""
 
 pickup_seconds = Histogram(
-    "penstock_pickup_seconds", "Time from submission to the first engine step.", ["llm"], buckets=_WAITS
+    "penstock_pickup_seconds",
+    "Time from submission or run_at to the first engine step; no later attempts, agents or bulks.",
+    ["llm"],
+    buckets=_WAITS,
 )
-"""Seconds a job waited before an engine worked on it, first attempts only."""
+"""Seconds for which a job could have run and did not; observed only of jobs that waited for nothing else."""
 
 hints = Counter("penstock_hints_total", "Hints to the workers, by what became of them.", ["outcome"])
 """Counts hints; ``outcome`` is sent, failed or received."""

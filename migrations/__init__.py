@@ -12,8 +12,9 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DatabaseError, OperationalError
 
-from models.database import Database
+from models.database import Database, Unavailable
 
 _ONE_AT_A_TIME = threading.Lock()
 """Alembic keeps what it is at in one place for the whole process."""
@@ -21,6 +22,14 @@ _ONE_AT_A_TIME = threading.Lock()
 
 class SchemaError(Exception):
     """The database's schema and this program do not fit together."""
+
+
+class NewerSchemaError(SchemaError):
+    """A newer version of this program has migrated the database."""
+
+
+class NoDatabaseError(SchemaError):
+    """What the URL names cannot be read as a database: damaged, something else, or not for this user."""
 
 
 def _config() -> Config:
@@ -32,12 +41,20 @@ def _config() -> Config:
 
 def _run(database: Database, step: Callable[[Config], None]) -> None:
     config = _config()
-    with _ONE_AT_A_TIME, database.engine.connect() as connection, _unlinked(connection):
+    with _ONE_AT_A_TIME, _reachable(), database.engine.connect() as connection, _unlinked(connection):
         if database.dialect == "postgresql":  # on SQLite a transaction holds the write lock from its start
             connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('penstock migrations'))"))
         config.attributes["connection"] = connection
         step(config)
         connection.commit()
+
+
+@contextmanager
+def _reachable() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        raise Unavailable(str(error.orig)) from error
 
 
 @contextmanager
@@ -65,9 +82,21 @@ def head() -> str:
 
 
 def current(database: Database) -> str | None:
-    """The revision the database is at; None for an empty one."""
-    with database.read() as session:
-        return MigrationContext.configure(session.connection()).get_current_revision()
+    """The revision the database is at; None for an empty one.
+
+    Raises:
+        NoDatabaseError: there is something else, or it is damaged.
+        models.database.Unavailable: it does not answer.
+    """
+    try:
+        with database.read() as session:
+            return MigrationContext.configure(session.connection()).get_current_revision()
+    except DatabaseError as error:
+        url = database.engine.url.render_as_string(hide_password=True)
+        raise NoDatabaseError(
+            f"{url} cannot be read ({error.orig}): "
+            "put a sound copy in its place, or name another with --data-dir or database.url"
+        ) from error
 
 
 def is_current(database: Database) -> bool:
@@ -79,33 +108,39 @@ def check(database: Database) -> None:
     """Do nothing if the schema fits.
 
     Raises:
-        SchemaError: it is older (cure: ``penstock migrate``) or newer than this program.
+        NewerSchemaError: it is newer than this program.
+        SchemaError: it is older (cure: ``penstock migrate``).
     """
-    found, wanted = current(database), head()
-    if found == wanted:
-        return
+    found, wanted = check_known(database), head()
+    if found != wanted:
+        raise SchemaError(
+            f"the database is at revision {found or 'none'}, not at {wanted}: run `penstock migrate`"
+        )
+
+
+def check_known(database: Database) -> str | None:
+    """The revision the database is at, as :func:`current`, if this program has heard of it.
+
+    Raises:
+        NewerSchemaError: it has not.
+    """
+    found = current(database)
     known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
     if found is not None and found not in known:
-        raise SchemaError(
+        raise NewerSchemaError(
             f"the database is at revision {found}, which this version of Penstock does not know: "
             "a newer version has migrated it; run that version"
         )
-    raise SchemaError(
-        f"the database is at revision {found or 'none'}, not at {wanted}: run `penstock migrate`"
-    )
+    return found
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
     """Bring the schema up to ``revision``.
 
     Raises:
-        SchemaError: the database is newer than this program.
+        NewerSchemaError: the database is newer than this program.
     """
-    try:
-        check(database)
-    except SchemaError as error:
-        if "newer version" in str(error):
-            raise
+    check_known(database)
     _run(database, lambda config: command.upgrade(config, revision))
 
 

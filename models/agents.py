@@ -74,18 +74,8 @@ def is_busy(session: Session, tenant_id: str, name: str) -> bool:
     return session.scalar(_going_on(tenant_id, name).limit(1)) is not None
 
 
-def release_next(session: Session, tenant_id: str, name: str, now: datetime) -> str | None:
-    """Make the agent's first job that has not ended claimable, and return its id.
-
-    None if there is none, if it is not queued (nothing overtakes a job that
-    waits for its time), or if another of the agent's jobs runs or may run: a
-    bulk is published behind jobs that were submitted while it was stored.
-    """
-    return next(iter(release_many(session, tenant_id, [name], now)), None)
-
-
 def release_behind(session: Session, jobs: Iterable[Job], now: datetime) -> list[str]:
-    """:func:`release_next` for the agents of some jobs; returns the ids that may now run."""
+    """:func:`release_many` for the agents of some jobs, of whatever tenants."""
     names: dict[str, set[str]] = {}
     for job in jobs:
         if job.agent is not None:
@@ -95,7 +85,12 @@ def release_behind(session: Session, jobs: Iterable[Job], now: datetime) -> list
 
 
 def release_many(session: Session, tenant_id: str, names: Iterable[str], now: datetime) -> list[str]:
-    """:func:`release_next` for many agents of a tenant in a few statements; returns the ids."""
+    """Make the first job that has not ended claimable, for each of some agents; returns their ids.
+
+    Not where it is not queued (nothing overtakes a job that waits for its time), nor where another
+    of the agent's jobs runs or may run: a bulk is published behind jobs that were submitted while
+    it was stored.
+    """
     ordered = sorted(set(names))
     ready: list[str] = []
     for first in range(0, len(ordered), AT_ONCE):

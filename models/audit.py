@@ -11,6 +11,7 @@ from sqlalchemy import Index, String, Text, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.base import Base, Serial, UtcDateTime, rows_into
+from models.rows import later
 
 SYSTEM = "system"
 """The actor of what the service does by itself."""
@@ -49,9 +50,8 @@ def row(
 
 
 def record(session: Session, rows: Sequence[dict[str, Any]]) -> None:
-    """Store acts made by :func:`row`."""
-    if rows:
-        session.execute(_INSERT, rows)
+    """Store acts made by :func:`row`, at the end of the transaction."""
+    later(session, _INSERT, rows)
 
 
 def page(session: Session, tenant_id: str, before: int | None, limit: int) -> list[Audit]:

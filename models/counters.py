@@ -15,6 +15,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.base import Base, Serial, rows_into
 from models.job_rows import Job
+from models.rows import later
 from models.states import State
 
 Key = tuple[str, str, int, str]
@@ -59,11 +60,10 @@ class Deltas:
         self._amounts[key] += amount
 
     def write(self, session: Session) -> int:
-        """Store what was gathered and start anew; returns the number of rows written."""
+        """Store what was gathered (at the end of the transaction) and start anew; returns how many rows."""
         names = ("tenant_id", "llm", "priority", "name")
         rows = [dict(zip(names, key, strict=True), amount=n) for key, n in self._amounts.items() if n]
-        if rows:
-            session.execute(_INSERT, rows)
+        later(session, _INSERT, rows)
         self._amounts.clear()
         return len(rows)
 

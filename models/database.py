@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -19,6 +19,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
+
+from models import hooks, rows
 
 __all__ = ["Database", "Session", "Turnstile", "Unavailable", "make_engine"]
 
@@ -132,6 +134,9 @@ class Database:
     def write(self) -> Iterator[Session]:
         """One transaction: committed when the block ends, rolled back when it raises.
 
+        What waits for the commit (:func:`models.hooks.after_commit`) runs when the next writer
+        has been let in and the connection is free: it may take its time.
+
         Raises:
             Unavailable: the database cannot be used now; nothing was changed.
         """
@@ -139,9 +144,14 @@ class Database:
             self._turnstile,
             _reachable(),
             Session(self.engine, expire_on_commit=False) as session,
-            session.begin(),
+            session.begin() as transaction,
         ):
             yield session
+            callbacks: list[Callable[[], None]] = []
+            if transaction.is_active:  # the block itself may have rolled it back
+                rows.write(session)
+                callbacks = hooks.take(session)
+        hooks.run(callbacks)
 
     @contextmanager
     def read(self) -> Iterator[Session]:

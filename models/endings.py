@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -11,8 +12,10 @@ from typing import Any
 from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
+from config import telemetry
 from models import agents, audit, costs, events
 from models.counters import Deltas
+from models.hooks import after_commit
 from models.job_rows import Job, Payload, Result
 from models.jobs import close_attempt, held, locked, pick, release, state_event
 from models.states import WAITING, State
@@ -96,6 +99,7 @@ def finish(session: Session, endings: Sequence[Ending], worker_id: str, now: dat
     _keep(session, done, worker_id, now)
     deltas.write(session)
     ended.jobs = [job for job, _ in done]
+    _count(session, ended.jobs)
     ended.released = agents.release_behind(session, ended.jobs, now)
     _record_late(session, ended.late, worker_id, now)
     return ended
@@ -271,4 +275,16 @@ def _end_waiting(session: Session, jobs: Sequence[Job], state: State, actor: str
     events.record(session, [state_event(job, now) for job in jobs])
     acts = [audit.row(j.tenant_id, actor, f"job.{state.value}", j.id, now) for j in jobs]
     audit.record(session, acts)
+    _count(session, jobs)
     return agents.release_behind(session, jobs, now)
+
+
+def _count(session: Session, jobs: Sequence[Job]) -> None:
+    """Tell the metrics of jobs that have ended, once that is committed."""
+    ended = Counter((job.llm, str(job.state)) for job in jobs)
+
+    def tell() -> None:
+        for labels, count in ended.items():
+            telemetry.jobs_ended.labels(*labels).inc(count)
+
+    after_commit(session, tell)

@@ -2,40 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterable
 from typing import Final
 
-from sqlalchemy import event
-from sqlalchemy.orm import Session, SessionTransaction
+from sqlalchemy.orm import Session
 
-__all__ = ["Session", "after_commit"]  # the session for rooms that do not import SQLAlchemy
+__all__ = ["Session", "after_commit", "run", "take"]  # the session for rooms that do not import SQLAlchemy
 
 _WAITING: Final = "penstock_after_commit"
 
+log = logging.getLogger(__name__)
+
 
 def after_commit(session: Session, callback: Callable[[], None]) -> None:
-    """Call ``callback`` once, right after the session's transaction has been committed.
+    """Call ``callback`` once, after the session's transaction has been committed and its locks are free.
 
-    A rollback forgets it. It runs in the committing thread, must not use the
-    session and must not raise. What is registered within a savepoint that is
-    rolled back alone still runs: callbacks are hints, never the truth.
+    A rollback forgets it. It runs in the committing thread and must not use the
+    session. What is registered within a savepoint that is rolled back alone
+    still runs: callbacks are hints, never the truth.
     """
-    if _WAITING not in session.info:
-        session.info[_WAITING] = []
-        event.listen(session, "after_commit", _run)
-        event.listen(session, "after_soft_rollback", _forget)
-    session.info[_WAITING].append(callback)
+    session.info.setdefault(_WAITING, []).append(callback)
 
 
-def _run(session: Session) -> None:
-    if session.in_nested_transaction():
-        return  # a savepoint was released; nothing is committed yet
-    waiting = session.info[_WAITING]
-    session.info[_WAITING] = []
-    for callback in waiting:
-        callback()
+def take(session: Session) -> list[Callable[[], None]]:
+    """What waits for the commit of a session, for whoever commits it to :func:`run` then."""
+    waiting: list[Callable[[], None]] = session.info.pop(_WAITING, [])
+    return waiting
 
 
-def _forget(session: Session, ended: SessionTransaction) -> None:
-    if not ended.nested:
-        session.info[_WAITING] = []
+def run(callbacks: Iterable[Callable[[], None]]) -> None:
+    """Call them; what is committed must not look as if it had failed, so errors are only logged."""
+    for callback in callbacks:
+        try:
+            callback()
+        except Exception:
+            log.exception("What was to follow a commit failed")

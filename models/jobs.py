@@ -36,6 +36,18 @@ class Claim:
     first: bool
     request: str
     progress: tuple[int, ...]
+    run_at: datetime | None = None
+    bulk_id: str | None = None
+
+    @property
+    def ready_at(self) -> datetime | None:
+        """Since when the job could be claimed; None where it may have waited for something that is not known.
+
+        That is so for later attempts, for an agent's turns, and for jobs of a bulk.
+        """
+        if not self.first or self.agent is not None or self.bulk_id is not None:
+            return None
+        return max(self.created_at, self.run_at or self.created_at)
 
 
 def promote_due(session: Session, now: datetime, limit: int = 500) -> list[str]:
@@ -109,6 +121,8 @@ def _claims(session: Session, jobs: Sequence[Job], firsts: dict[str, bool], now:
             first=firsts[job.id],
             request=payloads[job.id].request,
             progress=tuple(payloads[job.id].progress or ()),
+            run_at=job.run_at,
+            bulk_id=job.bulk_id,
         )
         for job in jobs
     ]
@@ -223,6 +237,12 @@ def by_llm(session: Session, job_ids: Sequence[str]) -> dict[str, list[str]]:
         for job_id, llm in session.execute(select(Job.id, Job.llm).where(Job.id.in_(job_ids))):
             grouped.setdefault(llm, []).append(job_id)
     return grouped
+
+
+def any_claimable(session: Session, llm: str) -> bool:
+    """Whether a job of one queue may be claimed."""
+    query = select(Job.seq).where(Job.llm == llm, Job.claimable)
+    return session.scalar(query.limit(1)) is not None
 
 
 def any_due(session: Session, now: datetime) -> bool:

@@ -32,6 +32,7 @@ from models.base import Base, Serial, rows_into
 from models.changes import Changes
 from models.clock import DatabaseMs
 from models.database import Database
+from models.rows import later
 
 DEAD = ".XQ"
 """What the queue of rejected messages adds to the name, as Dramatiq's Redis broker has it."""
@@ -82,7 +83,7 @@ _PUT = rows_into(BrokerMessage).values(
 
 def put(session: Session, queue: str, body: bytes, *, delay_ms: int = 0) -> None:
     """Add a message within the caller's transaction; it exists when that is committed."""
-    session.execute(_PUT, {"queue": queue, "body": body, "delay_ms": delay_ms})
+    later(session, _PUT, [{"queue": queue, "body": body, "delay_ms": delay_ms}])
 
 
 def claim(session: Session, queue: str, owner: str, limit: int, lease_ms: int) -> list[Delivery]:

@@ -60,12 +60,13 @@ def submit(
     rows = [_row(job, share, offsets, now, staged) for job, share in zip(new, shares, strict=True)]
     if not staged:
         _order_agents(session, rows, now)
-    session.execute(_INSERT_JOB, rows)
+    connection = session.connection()  # cheaper than the session, which would look for entities
+    connection.execute(_INSERT_JOB, rows)
     payloads = [
         {"job_id": row["id"], "tenant_id": tenant_id, "request": job.request}
         for row, job in zip(rows, new, strict=True)
     ]
-    session.execute(_INSERT_PAYLOAD, payloads)
+    connection.execute(_INSERT_PAYLOAD, payloads)
     _tag(session, rows)
     if not staged:
         deltas = Deltas()

@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import accumulate
 from typing import cast
 
-from sqlalchemy import BigInteger, Executable, Integer, String, Table, bindparam, case, select
+from sqlalchemy import BigInteger, Executable, Integer, String, Table, bindparam, case, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -47,22 +47,23 @@ class Queue(Base):
 
 
 def _take(insert: type[sqlite.Insert] | type[postgresql.Insert]) -> Executable:
-    """Built once: a submission spends less time on its statements so."""
-    shares = cast(Table, FairShare.__table__)
-    virtual, whole = bindparam("virtual", type_=BigInteger), bindparam("whole", type_=BigInteger)
-    behind = case((shares.c.reach > virtual, shares.c.reach), else_=virtual)
-    return (
-        insert(shares)
-        .on_conflict_do_update(index_elements=["tenant_id", "llm"], set_={"reach": behind + whole})
-        .returning(shares.c.reach)
-    )
+    """Built once, and one statement: a submission spends less time on it so."""
+    shares, queues, tenants = (cast(Table, noun.__table__) for noun in (FairShare, Queue, Tenant))
+    tenant, llm = bindparam("tenant", type_=String), bindparam("queue", type_=String)
+    count = bindparam("count", type_=BigInteger)
+    weight = func.coalesce(select(tenants.c.weight).where(tenants.c.id == tenant).scalar_subquery(), 1)
+    virtual = func.coalesce(select(queues.c.virtual).where(queues.c.llm == llm).scalar_subquery(), 0)
+    fair = bindparam("cost", type_=BigInteger) // weight
+    whole = case((fair > count, fair), else_=count)
+    made = insert(shares).values(tenant_id=tenant, llm=llm, reach=virtual + whole)
+    # Of two ends the further: behind one's own work, or behind the virtual clock.
+    ahead = case((shares.c.reach > virtual, shares.c.reach), else_=virtual)
+    return made.on_conflict_do_update(
+        index_elements=["tenant_id", "llm"], set_={"reach": ahead + whole}
+    ).returning(shares.c.reach, weight)
 
 
 _TAKE = {"sqlite": _take(sqlite.Insert), "postgresql": _take(postgresql.Insert)}
-_STANDING = select(
-    select(Tenant.__table__.c.weight).where(Tenant.__table__.c.id == bindparam("tenant")).scalar_subquery(),
-    select(Queue.__table__.c.virtual).where(Queue.__table__.c.llm == bindparam("queue")).scalar_subquery(),
-)
 
 
 def ensure(session: Session, tenant_id: str, now: datetime) -> None:
@@ -76,20 +77,14 @@ def take_shares(session: Session, tenant_id: str, llm: str, costs: Sequence[int]
 
     The formula is start-time fair queueing: start = max(virtual clock, own
     reach), reach = start + cost / weight; the next job starts at that reach.
+    No job is free, whatever the weight: each moves its tenant on by one at least.
     """
-    weight, virtual = session.execute(_STANDING, {"tenant": tenant_id, "queue": llm}).one()
-    weight, virtual = weight or 1, virtual or 0
-    starts = list(accumulate((max(1, cost // weight) for cost in costs), initial=0))
+    values = {"tenant": tenant_id, "queue": llm, "cost": sum(costs), "count": len(costs)}
+    reach, weight = session.execute(_TAKE[session.get_bind().dialect.name], values).one()
+    before = accumulate(costs, initial=0)
+    starts = [max(number, cost // weight) for number, cost in enumerate(before)]
     whole = starts.pop()
-    values = {
-        "tenant_id": tenant_id,
-        "llm": llm,
-        "reach": virtual + whole,
-        "virtual": virtual,
-        "whole": whole,
-    }
-    reach = session.scalar(_TAKE[session.get_bind().dialect.name], values)
-    return [int(reach or whole) - whole + start for start in starts]
+    return [int(reach) - whole + start for start in starts]
 
 
 def advance(session: Session, llm: str, share: int) -> None:

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from sqlalchemy.orm import Session
 
+from models import hooks
 from models.database import Database
 
 Outcome = TypeVar("Outcome")
@@ -72,22 +73,26 @@ class Together:
     def _lead(self) -> None:
         """Run what waits, one's own among it, and call the next leader if more has come."""
         group: list[_Ticket[object]] = []
+        after: list[Callable[[], None]] = []
         try:
-            self._run(group)
+            self._run(group, after)
         finally:
             with self._guard:
                 self._is_led = bool(self._waiting)
                 if self._waiting:
                     self._waiting[0].called.release()
+        hooks.run(after)  # it may take its time, and only the leader's own
 
-    def _run(self, group: list[_Ticket[object]]) -> None:
+    def _run(self, group: list[_Ticket[object]], after: list[Callable[[], None]]) -> None:
         error: BaseException | None = None
         try:
             with self._database.write() as session:
                 group += self._take()  # whoever came while the lock was waited for is in it
                 for ticket in group:
                     ticket.run(session)
+                after += hooks.take(session)
         except Exception as failure:  # noqa: BLE001  (told to whom it concerns)
+            after.clear()
             if len(group) > 1:
                 return self._run_apart(group)
             group += () if group else self._take()

@@ -14,9 +14,10 @@ import time
 
 # Not PENSTOCK_…: that prefix belongs to the settings, which refuse names they do not know.
 VARIABLE = "_PENSTOCK_LIFELINE_FD"
+GRACE_VARIABLE = "_PENSTOCK_LIFELINE_GRACE"
 
-GRACE_SECONDS = 10.0
-"""How long a child that lost its parent may take to stop by itself."""
+GRACE_SECONDS = 180.0
+"""How long a child that lost its parent may take to stop by itself, unless its parent has told it."""
 
 
 class Lifeline:
@@ -35,15 +36,22 @@ class Lifeline:
         os.close(self.read_end)
 
 
-def hold(grace_seconds: float = GRACE_SECONDS) -> bool:
+def grace(seconds: float) -> dict[str, str]:
+    """What a child must find in its environment that may take so long to stop, as it may under its parent."""
+    return {GRACE_VARIABLE: str(seconds)}
+
+
+def hold(grace_seconds: float | None = None) -> bool:
     """Watch the line from this process on, if a parent gave one; says whether it did.
 
-    When the line breaks the process gets SIGTERM, as from a stop that was
-    asked for, and is ended at once if it still lives after ``grace_seconds``.
+    When the line breaks the process gets SIGTERM, as from a stop that was asked for, and is ended
+    at once if it still lives after ``grace_seconds``, or after what its parent said (:func:`grace`).
     """
-    given = os.environ.pop(VARIABLE, None)
+    given, told = os.environ.pop(VARIABLE, None), os.environ.pop(GRACE_VARIABLE, None)
     if given is None:
         return False
+    if grace_seconds is None:
+        grace_seconds = GRACE_SECONDS if told is None else float(told)
     descriptor = int(given)
     os.set_inheritable(descriptor, False)
     watcher = threading.Thread(target=_watch, args=(descriptor, grace_seconds), name="lifeline", daemon=True)

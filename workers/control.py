@@ -1,17 +1,18 @@
-"""The worker's slow pulse: heartbeat, cancel flags, figures."""
+"""The worker's pulse: cancel flags and figures many times a second, a heartbeat now and then."""
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 from config.settings import Worker as WorkerSettings
 from models import jobs
 from models.database import Database, Unavailable
 from workers.identity import Identity
-from workers.vital import vital_thread
+from workers.vital import ends, vital_thread
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,9 @@ class Subject(Protocol):
 
     def is_busy(self) -> bool:
         """Whether any job runs; an idle worker reads nothing but its own heartbeat."""
+
+    def is_stalled(self) -> bool:
+        """Whether the engine has been at one step for too long; said once."""
 
     def cancel(self, job_id: str, fence: int) -> None:
         """Stop a running job whose flag is up; may be told more than once."""
@@ -44,48 +48,64 @@ class Subject(Protocol):
 
 
 class Control:
-    """One thread that looks at the database for what concerns running jobs."""
+    """Looks at the database for what concerns running jobs, and tells it that this worker lives.
+
+    Two threads: a heartbeat writes and may have to wait for the database's lock, and no cancel
+    is to wait with it.
+    """
 
     def __init__(self, database: Database, settings: WorkerSettings, subject: Subject) -> None:
         self._database = database
-        self._beat_seconds = settings.heartbeat_ms / 1000
-        self._look_seconds = settings.control_ms / 1000
         self._subject = subject
         self._stopping = threading.Event()
-        self._thread = vital_thread("control", self._run, subject.die)
+        rhythms = (
+            ("control", settings.control_ms, self._look),
+            ("heartbeat", settings.heartbeat_ms, self._beat),
+        )
+        self._threads = [
+            vital_thread(name, partial(self._repeat, ms / 1000, act), subject.die)
+            for name, ms, act in rhythms
+        ]
 
     def start(self) -> None:
-        """Begin to beat."""
-        self._thread.start()
+        """Begin to look and to beat."""
+        for thread in self._threads:
+            thread.start()
 
-    def stop(self) -> None:
-        """Beat no more."""
+    def stop(self, seconds: float | None = None) -> None:
+        """Look and beat no more; waits at most so long for each."""
         self._stopping.set()
-        self._thread.join()
+        for thread in self._threads:
+            ends(thread, seconds)
 
-    def _run(self) -> None:
-        beat_at = 0.0
-        while not self._stopping.wait(self._look_seconds):
-            self._subject.publish()
+    def _repeat(self, seconds: float, act: Callable[[], None]) -> None:
+        while not self._stopping.wait(seconds):
             try:
-                if self._subject.is_busy():
-                    self._pass_cancels()  # first: a beat may wait for the database
-                if time.monotonic() >= beat_at:
-                    beat_at = time.monotonic() + self._beat_seconds
-                    self._beat()
+                act()
             except Unavailable as error:
                 log.warning("the pulse waits for the database: %s", error)
 
-    def _beat(self) -> None:
-        if self._subject.identity.beat(self._subject.figures()):
-            self._subject.disown_strangers()
-            return
-        log.error("this worker was declared lost; it gives its jobs up and registers anew")
-        self._subject.identity.register()
-        self._subject.give_up_jobs()
+    def _look(self) -> None:
+        """Nothing in here waits for a lock: a cancel is to be seen at once."""
+        if self._subject.is_stalled():
+            log.critical("a step of the engine does not come to an end; this process ends")
+            self._subject.die()
+        if self._subject.is_busy():
+            self._pass_cancels()
+        self._subject.publish()
 
     def _pass_cancels(self) -> None:
         with self._database.read() as session:
             flagged = jobs.cancels_for(session, self._subject.identity.worker_id)
         for job_id, fence in flagged:
             self._subject.cancel(job_id, fence)
+
+    def _beat(self) -> None:
+        if self._subject.identity.beat(self._subject.figures()):
+            self._subject.disown_strangers()
+            return
+        if self._stopping.is_set():
+            return  # it has left meanwhile
+        log.error("this worker was declared lost; it gives its jobs up and registers anew")
+        self._subject.identity.register()
+        self._subject.give_up_jobs()

@@ -1,26 +1,27 @@
 """From hints to the engine: a bell, a window, and bulk claims of the best rows.
 
 The bell is rung by hints, by jobs that end and by the start of the process.
-No other wake-up exists, so nothing here polls: a hint that is lost is the
-sweeper's to repair.
+Hints may be lost, and while Redis is away all of them are: so every few
+seconds without a bell the dispatcher looks whether there is work, without a
+lock. With that look and the sweeper switched off, jobs run on hints alone.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from config import telemetry
+from config.settings import Settings
 from models import endings, jobs
 from models.base import utcnow
 from models.database import Database, Unavailable
 from models.jobs import Claim
-from workers.engine import Admission
+from workers.engine import Admission, EngineDead
 from workers.identity import Identity
-from workers.vital import vital_thread
+from workers.vital import ends, vital_thread
 
 log = logging.getLogger(__name__)
 
@@ -46,19 +47,19 @@ class Dispatcher:
         database: Database,
         engine: Engine,
         identity: Identity,
-        llm: str,
         encode: Callable[[Claim], Admission | endings.Ending],
         refuse: Callable[[endings.Ending], None],
-        window_ms: float,
+        settings: Settings,
         on_death: Callable[[], None],
     ) -> None:
         self._database = database
         self._engine = engine
         self._identity = identity
-        self._llm = llm
+        self._llm = settings.default_llm
         self._encode = encode
         self._refuse = refuse
-        self.window_ms = window_ms
+        self.window_ms = settings.engine.window_ms
+        self._look_seconds = settings.worker.look_seconds or None
         self._bell = threading.Event()
         self._stopping = threading.Event()
         self._thread = vital_thread("dispatcher", self._run, on_death)
@@ -72,27 +73,39 @@ class Dispatcher:
         self.ring()
         self._thread.start()
 
-    def stop(self) -> None:
-        """Claim nothing more; returns when a claim under way is in the engine."""
+    def stop(self, seconds: float | None = None) -> None:
+        """Claim nothing more; returns when a claim under way is in the engine, or after so many seconds."""
         self._stopping.set()
         self._bell.set()
-        self._thread.join()
+        if not ends(self._thread, seconds):
+            log.warning("a claim under way is not waited for")
 
     def _run(self) -> None:
         while True:
-            self._bell.wait()
+            rung = self._bell.wait(self._look_seconds)
             if self._stopping.is_set():
                 return
-            # The window: whoever arrives in it is admitted together.
-            self._stopping.wait(self.window_ms / 1000)
-            self._bell.clear()
             try:
-                while not self._stopping.is_set() and self.admit():
-                    pass
+                if rung or self.finds_work():
+                    self._gather()
             except Unavailable as error:
                 log.warning("claiming waits for the database: %s", error)
-                time.sleep(PAUSE_WHEN_UNAVAILABLE)
+                self._stopping.wait(PAUSE_WHEN_UNAVAILABLE)
                 self._bell.set()
+
+    def finds_work(self) -> bool:
+        """Whether a claim would change anything: one look that takes no lock."""
+        if self._engine.capacity() <= 0:
+            return False
+        with self._database.read() as session:
+            return jobs.any_claimable(session, self._llm) or jobs.any_due(session, utcnow())
+
+    def _gather(self) -> None:
+        """Keep the window open (whoever arrives in it is admitted together), then admit."""
+        self._stopping.wait(self.window_ms / 1000)
+        self._bell.clear()
+        while not self._stopping.is_set() and self.admit():
+            pass
 
     def admit(self) -> bool:
         """Claim once and hand over; True when another claim may find more."""
@@ -118,4 +131,12 @@ class Dispatcher:
             else:
                 admissions.append(made)
         if admissions:
+            self._submit(admissions)
+
+    def _submit(self, admissions: Sequence[Admission]) -> None:
+        try:
             self._engine.submit(admissions)
+        except EngineDead:
+            if not self._stopping.is_set():
+                raise
+            log.warning("%d jobs were claimed too late; they go back", len(admissions))

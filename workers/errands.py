@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import closing
 
 from config.settings import Settings
 from models.database import Database, Unavailable
@@ -22,14 +23,24 @@ def main(settings: Settings, check_schema: Callable[[Database], None]) -> int:
     ``check_schema`` raises when the database's schema does not fit this program.
     """
     stop = StopSignal()
-    database = Database.connect(
-        settings.database_url, pool_size=4, busy_timeout_ms=settings.database.busy_timeout_ms
-    )
-    check_schema(database)
-    broker = make_broker(settings, database)
-    identity = Identity(database, "errands")
-    identity.register()
-    sweeper = Sweeper(database, broker, make_live_log(settings, database), settings)
+    busy_timeout_ms = settings.database.busy_timeout_ms
+    with closing(
+        Database.connect(settings.database_url, pool_size=4, busy_timeout_ms=busy_timeout_ms)
+    ) as database:
+        check_schema(database)
+        with (
+            closing(make_broker(settings, database)) as broker,
+            closing(make_live_log(settings, database)) as live,
+        ):
+            identity = Identity(database, "errands", settings.data_dir)
+            identity.register()
+            _serve(settings, stop, identity, Sweeper(database, broker, live, settings))
+            with database.write() as session:
+                identity.leave(session, settings.currency)
+    return 0
+
+
+def _serve(settings: Settings, stop: StopSignal, identity: Identity, sweeper: Sweeper) -> None:
     beat_at = 0.0
     while not stop.wait(settings.worker.sweep_ms / 1000):
         try:
@@ -41,7 +52,3 @@ def main(settings: Settings, check_schema: Callable[[Database], None]) -> int:
                 sweeper.sweep()
         except Unavailable as error:
             log.warning("sweeping waits for the database: %s", error)
-    identity.leave(settings.currency)
-    broker.close()
-    database.close()
-    return 0

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from config import telemetry
-from models import endings, workers
+from models import endings, jobs, workers
 from models.base import utcnow
-from models.database import Database
+from models.database import Database, Session
+from models.hooks import after_commit
 from models.ids import new_id
+from workers.presence import Presence
 
 
 class Identity:
-    """A worker's id and its heartbeat."""
+    """A worker's id, its heartbeat, and the file that shows that its process lives."""
 
-    def __init__(self, database: Database, kind: str) -> None:
+    def __init__(self, database: Database, kind: str, data_dir: Path) -> None:
         self._database = database
         self._kind = kind
+        self._data_dir = data_dir
+        self._presence: Presence | None = None
         self.worker_id = ""
 
     def register(self) -> None:
@@ -31,6 +37,8 @@ class Identity:
         with self._database.write() as session:
             session.add(worker)
         self.worker_id = worker.id
+        self._vanish()
+        self._presence = Presence.show(self._data_dir, worker.id)
 
     def beat(self, figures: dict[str, Any]) -> bool:
         """Raise the counter; False when this worker was declared lost meanwhile."""
@@ -40,9 +48,20 @@ class Identity:
         telemetry.worker_heartbeat_seconds.labels(self._kind).set_to_current_time()
         return known
 
-    def leave(self, currency: str) -> None:
-        """Say that this worker stops; what it still holds (only after a fault) goes to others."""
+    def leave(self, session: Session, currency: str, held: Sequence[tuple[str, int]] = ()) -> list[str]:
+        """Say that this worker stops; returns the ids of jobs that may run elsewhere.
+
+        What it ``held`` in good order (job id, fence) goes back as it is. Whatever
+        else stands in its name is there after a fault, and was lost with its worker.
+        """
         now = utcnow()
-        with self._database.write() as session:
-            endings.rescue(session, self.worker_id, currency, now)
-            workers.end(session, self.worker_id, now)
+        given = jobs.hand_back(session, [(*key, None) for key in held], "handed_back", now)
+        ended = endings.rescue(session, self.worker_id, currency, now)
+        workers.end(session, self.worker_id, now)
+        after_commit(session, self._vanish)
+        return given + ended.released
+
+    def _vanish(self) -> None:
+        if self._presence is not None:
+            self._presence.end()
+            self._presence = None

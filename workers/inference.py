@@ -7,7 +7,7 @@ engine decodes; the recorder writes down. Each has a thread of its own.
 from __future__ import annotations
 
 import logging
-import threading
+import os
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -21,8 +21,9 @@ from models.database import Database
 from models.endings import Ending
 from models.jobs import Claim
 from models.requests import CompletionRequest
+from workers import stopping
 from workers.backends import make_backend
-from workers.broker import make_broker, make_live_log, make_worker, register_drain
+from workers.broker import make_broker, make_live_log, make_worker, register_drain, wake
 from workers.control import Control
 from workers.dispatcher import Dispatcher
 from workers.engine import Admission, EngineDead, EngineThread, Limits, LlmInfo, Output, PromptRefused
@@ -37,6 +38,9 @@ log = logging.getLogger(__name__)
 STRANGE_AFTER = timedelta(seconds=10)
 """Age at which a claim that this worker knows nothing of was surely never answered."""
 
+LOOK_UP_SECONDS = 0.1
+"""How often it is asked, while the LLM is loaded, whether to stop."""
+
 
 class Inference:
     """All threads of the process, wired in one place."""
@@ -44,55 +48,86 @@ class Inference:
     def __init__(self, settings: Settings, database: Database, on_death: Callable[[], None]) -> None:
         self._settings = settings
         self._database = database
-        self.die = on_death
+        self._on_death = on_death
+        self.is_broken = False
         self.llm = settings.default_llm
-        self.identity = Identity(database, "inference")
+        self.identity = Identity(database, "inference", settings.data_dir)
         self._ledger = Ledger(load_prices(), settings.queue, settings.currency)
         self._broker = make_broker(settings, database)
-        live = make_live_log(settings, database)
+        self._live = make_live_log(settings, database)
         limits = Limits(settings.engine.max_rows, settings.engine.max_batch_bytes)
         self.engine = EngineThread(
-            lambda: make_backend(settings, self.llm), limits, self._hear, on_dead=lambda _: on_death()
+            lambda: make_backend(settings, self.llm), limits, self._hear, on_dead=lambda _: self.die()
         )
         self.recorder = Recorder(
-            database, self._broker, live, self.identity, self._ledger, settings,
-            on_room=self._ring, on_death=on_death,
+            database, self._broker, self._live, self.identity, self._ledger, settings,
+            on_room=self._ring, on_death=self.die,
         )  # fmt: skip
         self.dispatcher = Dispatcher(
-            database, self.engine, self.identity, self.llm,
-            self._admission, self.recorder.refuse, settings.engine.window_ms, on_death,
-        )  # fmt: skip
+            database, self.engine, self.identity, self._admission, self.recorder.refuse, settings, self.die
+        )
         self.gauges = Gauges(self.llm, self.engine.stats, lambda: self.recorder.ended_total)
         self.control = Control(database, settings.worker, self)
         register_drain(self._broker, lambda _ids: self.dispatcher.ring())
         self._hints = make_worker(self._broker)
 
-    def start(self) -> None:
-        """Load the LLM, tell of it, and begin to work; raises what loading raised."""
+    def start(self, is_stopping: Callable[[], bool] = lambda: False) -> bool:
+        """Load the LLM, tell of it, and begin to work; False when a stop was asked for before it was loaded.
+
+        Raises :class:`EngineDead`, caused by what loading raised.
+        """
         self._unpublish()
         self.identity.register()
         self.control.start()
         self.engine.start()
-        info = self.engine.ready()
+        while (info := self._loaded()) is None:
+            if is_stopping():
+                return False
         self._publish(info)
         self.recorder.start()
         self.dispatcher.start()
         self._hints.start()
         log.info("serving %s as %s, context %d tokens", info.name, self.llm, info.context_length)
+        return True
 
-    def stop(self, grace_seconds: float) -> None:
-        """Stop claiming, finish what fits in the grace time, give the rest back, leave."""
-        self._hints.stop()
-        self.dispatcher.stop()
+    def _loaded(self) -> LlmInfo | None:
+        try:
+            return self.engine.ready(LOOK_UP_SECONDS)
+        except TimeoutError:
+            return None
+
+    def stop(self, grace_seconds: float) -> bool:
+        """Stop claiming, finish what fits in the grace time, give the rest back, leave; True if all went so.
+
+        No part is waited for longer than :mod:`workers.stopping` says. What a part could not
+        write down goes back with the last transaction: the fence keeps anything later from counting.
+        """
+        stopping.within(stopping.HINTS_SECONDS, "the end of hints", self._hints.stop)
+        self.dispatcher.stop(stopping.CLAIM_SECONDS)
         if not self.engine.drain(grace_seconds):
             log.info("giving %d jobs back", self.engine.held)
-        self.engine.stop(timeout=10)
-        self.recorder.stop()
-        self.control.stop()
+        if not self.engine.stop(stopping.STEP_SECONDS):
+            log.warning("the engine is not waited for: it is loading, or at a long step")
+        self.recorder.stop(stopping.BOOKS_SECONDS)
+        self.control.stop(stopping.PULSE_SECONDS)
         self.gauges.publish()
-        self._unpublish()
-        self.identity.leave(self._settings.currency)
+        left = stopping.within(stopping.LEAVE_SECONDS, "leaving", self._leave)
+        self._live.close()
         self._broker.close()
+        return left
+
+    def _leave(self) -> None:
+        """The last transaction; what a broken worker holds counts as lost, for it may have broken it."""
+        held = [] if self.is_broken else self.recorder.open_books()
+        with self._database.write() as session:
+            worker_rows.unready(session, self.llm)
+            given = self.identity.leave(session, self._settings.currency, held)
+            wake(self._broker, session, self.llm, given)
+
+    def die(self) -> None:
+        """Let the process end; a part of it broke."""
+        self.is_broken = True
+        self._on_death()
 
     def _ring(self) -> None:
         self.dispatcher.ring()
@@ -114,6 +149,11 @@ class Inference:
     def is_busy(self) -> bool:
         """Whether any job of this worker has not been written down as ended."""
         return self.recorder.running > 0
+
+    def is_stalled(self) -> bool:
+        """Whether the engine has been at one step for too long; said once."""
+        limit = self._settings.worker.stall_seconds
+        return not self.is_broken and 0 < limit < self.engine.step_seconds()
 
     def cancel(self, job_id: str, fence: int) -> None:
         """Stop a job at the next engine step."""
@@ -168,7 +208,7 @@ class Inference:
 
 
 def main(settings: Settings, check_schema: Callable[[Database], None]) -> int:
-    """Serve until SIGTERM; 0 after a clean stop, 1 when the engine died.
+    """Serve until SIGTERM; 0 after a clean stop, 1 when a part died or jobs could not be given back.
 
     ``check_schema`` raises when the database's schema does not fit this program.
     """
@@ -179,24 +219,18 @@ def main(settings: Settings, check_schema: Callable[[Database], None]) -> int:
         busy_timeout_ms=settings.database.busy_timeout_ms,
     )
     check_schema(database)
-    dead = threading.Event()
-
-    def die() -> None:
-        dead.set()
-        stop.set()
-
-    inference = Inference(settings, database, die)
+    inference = Inference(settings, database, stop.set)
     try:
-        inference.start()
+        if inference.start(lambda: stop.is_set):
+            stop.wait()
     except EngineDead:
-        inference.control.stop()
-        inference.identity.leave(settings.currency)
-        return 1
-    stop.wait()
-    if dead.is_set():
-        log.critical("the engine is dead; its jobs go back and this process ends")
-        inference.stop(0)
-        return 1
-    inference.stop(settings.worker.grace_seconds)
+        inference.is_broken = True
+    if inference.is_broken:
+        log.critical("a part of this process broke; its jobs go back and it ends")
+    left = inference.stop(0 if inference.is_broken else settings.worker.grace_seconds)
+    status = 0 if left and not inference.is_broken else 1
+    if inference.engine.is_running:
+        logging.shutdown()
+        os._exit(status)  # nothing may be torn down under a thread that computes
     database.close()
-    return 0
+    return status

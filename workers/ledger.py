@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from config.prices import Prices
@@ -11,7 +11,7 @@ from config.settings import Queue
 from models.endings import Ending, Usage
 from models.jobs import Claim
 from models.states import State
-from workers.engine import Failed, Finished
+from workers.engine import Failed, Finished, Withdrawn
 
 
 @dataclass(slots=True)
@@ -22,6 +22,32 @@ class Running:
     first_step_at: datetime | None = None
     pending_text: str = ""
     pending_tokens: int = 0
+
+
+@dataclass(slots=True)
+class Over:
+    """What the engine said of rows that are over; with a failure, whether another attempt may go better."""
+
+    finished: list[Ending] = field(default_factory=list)
+    failed: list[tuple[Ending, bool]] = field(default_factory=list)
+    kept: list[Withdrawn] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.finished) + len(self.failed) + len(self.kept)
+
+    @property
+    def keys(self) -> list[tuple[str, int]]:
+        """The attempts, as job and fence."""
+        said: list[Ending | Withdrawn] = [*self.finished, *(ending for ending, _ in self.failed), *self.kept]
+        return [(one.job_id, one.fence) for one in said]
+
+    def apart(self) -> list[Over]:
+        """Each alone."""
+        return [
+            *(Over(finished=[one]) for one in self.finished),
+            *(Over(failed=[one]) for one in self.failed),
+            *(Over(kept=[one]) for one in self.kept),
+        ]
 
 
 class Ledger:

@@ -1,8 +1,7 @@
 """Writes down what the engine says, in its own thread, so that decoding never waits for a disk.
 
 Endings are kept until the database has them: while it does not answer they are
-tried again and again, and only the end of the process loses them, which is
-what leases are for.
+tried again and again, and only a stop that cannot wait longer leaves them open.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from models.jobs import Claim
 from workers.broker import Broker, LiveLog, TokenDelta, wake
 from workers.engine import Delta, Failed, Finished, Output, Started, Withdrawn
 from workers.identity import Identity
-from workers.ledger import Ledger, Running
-from workers.vital import vital_thread
+from workers.ledger import Ledger, Over, Running
+from workers.vital import ends, vital_thread
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +56,7 @@ class Recorder:
         self._running: dict[tuple[str, int], Running] = {}
         self._guard = threading.Lock()
         self._inbox: queue.SimpleQueue[Sequence[Output] | Ending | None] = queue.SimpleQueue()
+        self._given_up = threading.Event()
         self._thread = vital_thread("recorder", self._run, on_death)
         self.ended_total = 0
 
@@ -83,14 +83,21 @@ class Recorder:
         """Jobs claimed and not yet written down as ended."""
         return len(self._running)
 
+    def open_books(self) -> list[tuple[str, int]]:
+        """Job and fence of all those."""
+        with self._guard:
+            return list(self._running)
+
     def start(self) -> None:
         """Begin to write."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Write what is left, then return."""
+    def stop(self, seconds: float | None = None) -> None:
+        """Write what is left, then return; what the database has not taken after ``seconds`` stays open."""
         self._inbox.put(None)
-        self._thread.join()
+        if not ends(self._thread, seconds):
+            self._given_up.set()
+            log.error("the database does not answer: the books of %d jobs stay open", self.running)
 
     def _run(self) -> None:
         flush_at = time.monotonic() + self._flush_seconds
@@ -115,45 +122,38 @@ class Recorder:
         return batch
 
     def _write(self, batch: Sequence[Sequence[Output] | Ending]) -> None:
-        finished: list[Ending] = []
-        failed: list[tuple[Ending, bool]] = []
-        kept: list[Withdrawn] = []
+        over = Over()
         for item in batch:
             if isinstance(item, Ending):
-                failed.append((item, False))
+                over.failed.append((item, False))
                 continue
             for output in item:
-                self._sort(output, finished, failed, kept)
-        if finished or failed or kept:
+                self._sort(output, over)
+        if over:
             self._flush()
-            self._store(finished, failed, kept)
+            self._store(over)
             self._on_room()
 
-    def _sort(
-        self,
-        output: Output,
-        finished: list[Ending],
-        failed: list[tuple[Ending, bool]],
-        kept: list[Withdrawn],
-    ) -> None:
+    def _sort(self, output: Output, over: Over) -> None:
         running = self._running.get((output.job_id, output.fence))
         if running is None:
             return
         match output:
             case Started():
                 running.first_step_at = utcnow()
-                waited = running.first_step_at - running.claim.created_at
-                if running.claim.first:
-                    telemetry.pickup_seconds.labels(self._llm).observe(waited.total_seconds())
+                ready_at = running.claim.ready_at
+                if ready_at is not None:
+                    waited = (running.first_step_at - ready_at).total_seconds()
+                    telemetry.pickup_seconds.labels(self._llm).observe(max(0.0, waited))
             case Delta():
                 running.pending_text += output.text
                 running.pending_tokens += output.n_tokens
             case Finished():
-                finished.append(self._ledger.finished(running, output))
+                over.finished.append(self._ledger.finished(running, output))
             case Failed():
-                failed.append((self._ledger.failure(running, output), output.retryable))
+                over.failed.append((self._ledger.failure(running, output), output.retryable))
             case Withdrawn():
-                kept.append(output)
+                over.kept.append(output)
 
     def _flush(self) -> None:
         """Show the tokens that have come since the last time."""
@@ -177,78 +177,54 @@ class Recorder:
             # Tokens shown while they come are a courtesy; the result is what counts.
             log.warning("live tokens were not shown", exc_info=True)
 
-    def _store(
-        self,
-        finished: Sequence[Ending],
-        failed: Sequence[tuple[Ending, bool]],
-        kept: Sequence[Withdrawn],
-    ) -> None:
+    def _store(self, over: Over) -> None:
         while True:
             try:
-                ended = self._transact(finished, failed, kept)
+                ended = self._transact(over)
                 break
             except Unavailable as error:
                 log.warning("endings wait for the database: %s", error)
-                time.sleep(TRY_AGAIN_SECONDS)
+                if self._given_up.wait(TRY_AGAIN_SECONDS):
+                    return
             except Exception:
-                if len(finished) + len(failed) + len(kept) == 1:
+                if len(over) == 1:
                     raise
                 log.exception("endings cannot be written together; each is written apart")
-                self._store_apart(finished, failed, kept)
+                self._store_apart(over)
                 return
         with self._guard:
-            for ending in (*finished, *(ending for ending, _ in failed)):
-                self._running.pop((ending.job_id, ending.fence), None)
-            for output in kept:
-                self._running.pop((output.job_id, output.fence), None)
-        terminal = [job for job in ended.jobs if job.is_terminal]
-        cached = sum(ending.usage.cached_tokens for ending in finished)
+            for key in over.keys:
+                self._running.pop(key, None)
+        cached = sum(ending.usage.cached_tokens for ending in over.finished)
         telemetry.engine_cached_tokens.labels(self._llm).inc(cached)
-        self.ended_total += len(terminal)
-        for job in terminal:
-            telemetry.jobs_ended.labels(job.llm, job.state).inc()
+        self.ended_total += sum(job.is_terminal for job in ended.jobs)
         if ended.late:
             telemetry.late_results.inc(len(ended.late))
             log.warning("late results changed nothing: %s", ", ".join(ended.late))
 
-    def _store_apart(
-        self,
-        finished: Sequence[Ending],
-        failed: Sequence[tuple[Ending, bool]],
-        kept: Sequence[Withdrawn],
-    ) -> None:
+    def _store_apart(self, over: Over) -> None:
         """One transaction an ending, the one that breaks last: it must not cost the others theirs."""
         broken: list[Exception] = []
-        alone: list[tuple[list[Ending], list[tuple[Ending, bool]], list[Withdrawn]]] = [
-            *(([one], [], []) for one in finished),
-            *(([], [one], []) for one in failed),
-            *(([], [], [one]) for one in kept),
-        ]
-        for single in alone:
+        for one in over.apart():
             try:
-                self._store(*single)
+                self._store(one)
             except Exception as error:  # noqa: BLE001  (raised when the others are written)
                 broken.append(error)
         if broken:
             raise broken[0]
 
-    def _transact(
-        self,
-        finished: Sequence[Ending],
-        failed: Sequence[tuple[Ending, bool]],
-        kept: Sequence[Withdrawn],
-    ) -> Ended:
+    def _transact(self, over: Over) -> Ended:
         now, worker_id = utcnow(), self._identity.worker_id
         with self._database.write() as session:
-            ended = endings.finish(session, finished, worker_id, now)
-            for ending, retryable in failed:
+            ended = endings.finish(session, over.finished, worker_id, now)
+            for ending, retryable in over.failed:
                 pause = self._ledger.pause if retryable else None
                 ended.add(endings.fail_attempt(session, ending, pause, worker_id, now))
             for job in ended.jobs:
                 if not job.is_terminal and job.run_at is not None:
                     delay = round((job.run_at - now).total_seconds() * 1000)
                     wake(self._broker, session, job.llm, [job.id], delay_ms=delay)
-            given = [(item.job_id, item.fence, item.token_ids) for item in kept]
+            given = [(item.job_id, item.fence, item.token_ids) for item in over.kept]
             ended.released += jobs.hand_back(session, given, "handed_back", now)
             if ended.released:
                 wake(self._broker, session, self._llm, ended.released)

@@ -27,6 +27,11 @@ class StopSignal:
         """Ask for a stop without a signal."""
         self._event.set()
 
+    @property
+    def is_set(self) -> bool:
+        """Whether a stop was asked for."""
+        return self._event.is_set()
+
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for a signal; True when one came. Waits in slices, so that handlers run."""
         if timeout is not None:

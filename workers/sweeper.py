@@ -17,6 +17,7 @@ from models import bulks, counters, endings, idempotency, jobs, retention, worke
 from models.base import utcnow
 from models.database import Database, Session
 from models.queues import oldest_claimable
+from workers import presence
 from workers.broker import Broker, LiveLog, wake
 
 log = logging.getLogger(__name__)
@@ -94,19 +95,24 @@ class Sweeper:
             self.tidy()
 
     def _rescue(self) -> None:
+        gone = presence.gone(self._settings.data_dir)
         with self._database.read() as session:
             beats = {worker.id: worker.beats for worker in workers.alive(session)}
             orphaned = workers.orphaned(session)
-        for worker_id in self._watch.lost(beats) + orphaned:
-            now = utcnow()
-            with self._database.write() as session:
-                workers.end(session, worker_id, now)
-                ended = endings.rescue(session, worker_id, self._settings.currency, now)
-                self._wake(session, ended.released)
-            log.error("worker %s is lost; %d jobs go on", worker_id, len(ended.released))
-            telemetry.sweeps.labels("rescued").inc(len(ended.released))
-            for job in ended.jobs:
-                telemetry.jobs_ended.labels(job.llm, job.state).inc()
+        ended = [file.name for file in gone if file.name in beats]
+        for worker_id in dict.fromkeys([*ended, *self._watch.lost(beats), *orphaned]):
+            self._declare_lost(worker_id)
+        for file in gone:
+            file.unlink(missing_ok=True)
+
+    def _declare_lost(self, worker_id: str) -> None:
+        now = utcnow()
+        with self._database.write() as session:
+            workers.end(session, worker_id, now)
+            ended = endings.rescue(session, worker_id, self._settings.currency, now)
+            self._wake(session, ended.released)
+        log.error("worker %s is lost; %d jobs go on", worker_id, len(ended.released))
+        telemetry.sweeps.labels("rescued").inc(len(ended.released))
 
     def _move_on(self) -> None:
         now = utcnow()

@@ -20,3 +20,10 @@ def vital_thread(name: str, run: Callable[[], None], on_death: Callable[[], None
             on_death()
 
     return threading.Thread(target=guarded, name=name, daemon=True)
+
+
+def ends(thread: threading.Thread, seconds: float | None) -> bool:
+    """Wait for a thread that was told to stop, if it was ever started; says whether it has ended."""
+    if thread.ident is not None:
+        thread.join(seconds)
+    return not thread.is_alive()

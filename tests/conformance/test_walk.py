@@ -1,7 +1,7 @@
 """The whole walk of a job, on each database and each broker, with hints as the only wake-up.
 
-No sweeper runs in these tests and the dispatcher never polls, so whatever
-happens here happened because a hint said so.
+No sweeper runs in these tests and the dispatcher does not look by itself, so
+whatever happens here happened because a hint said so.
 """
 
 from __future__ import annotations
@@ -22,6 +22,12 @@ from models.endings import cancel_waiting
 from models.job_rows import Attempt, Job, Payload
 from models.states import Priority, State
 from tests.service import Service, completion, new_job, running_service, wait_until
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Settings with which a worker never looks for jobs by itself."""
+    return settings.model_copy(update={"worker": settings.worker.model_copy(update={"look_seconds": 0})})
 
 
 @pytest.fixture

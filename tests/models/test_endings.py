@@ -6,17 +6,19 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
+from prometheus_client import REGISTRY
 from sqlalchemy import insert
 from sqlalchemy.exc import IntegrityError
 
+from models import endings, jobs
 from models.costs import Cost
 from models.endings import Usage
 from models.events import Event
 from models.job_rows import Result
-from models.states import State
+from models.states import TERMINAL, State
 from tests import rows
 from tests.models.desk import CLIENT, WORKER, Desk
-from tests.rows import USAGE, Held, at, new_job
+from tests.rows import LLM, TENANT, USAGE, Held, at, new_job
 
 FREE = Decimal(0)
 
@@ -222,6 +224,48 @@ def test_a_job_that_kills_its_workers_fails(desk: Desk) -> None:
     assert [job.id for job in ended.jobs] == [job_id]
     assert (job.state, job.error_type, job.failures, job.attempt) == (State.FAILED, "worker_lost", 2, 2)
     assert [cost.amount for cost in desk.costs(job_id)] == [0, 0]
+
+
+def told(state: State) -> float:
+    """How many jobs the metrics say have ended so."""
+    labels = {"llm": LLM, "state": state.value}
+    return REGISTRY.get_sample_value("penstock_jobs_ended_total", labels) or 0
+
+
+def test_the_metrics_count_every_end_once(desk: Desk) -> None:
+    """Jobs that ran and jobs that never did are counted where they end; a retry or a rescue is no end."""
+    before = {state: told(state) for state in TERMINAL}
+    desk.submit(*(new_job() for _ in range(3)), new_job(max_attempts=1))
+    (waits, _) = desk.submit(new_job(run_at=at(50)), new_job(run_at=at(60), expires_at=at(5)))
+    succeeds, fails, retried, lost = desk.claim(9)
+    desk.finish(succeeds)
+    desk.finish(fails, state=State.FAILED)
+    desk.fail(retried)
+    desk.rescue()
+    desk.cancel(waits)
+    desk.wait(5)
+    desk.expire()
+    assert {state: told(state) - before[state] for state in TERMINAL} == {
+        State.SUCCEEDED: 1, State.FAILED: 2, State.CANCELLED: 1, State.EXPIRED: 1,
+    }  # fmt: skip
+    assert desk.states(lost.job_id) == [State.FAILED]
+
+
+def test_an_end_that_is_rolled_back_is_not_counted(desk: Desk) -> None:
+    """What the database does not keep, the metrics do not tell."""
+    (job_id,) = desk.submit()
+    before = told(State.CANCELLED)
+
+    def cancel_and_fail() -> None:
+        with desk.database.write() as session:
+            job = jobs.find(session, TENANT, job_id, lock=True)
+            assert job is not None
+            endings.cancel_waiting(session, job, CLIENT, desk.now)
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        cancel_and_fail()
+    assert told(State.CANCELLED) == before
 
 
 def test_the_price_is_the_sum_of_its_parts() -> None:

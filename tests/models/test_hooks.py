@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.orm import Session
 
 from models.database import Database
 from models.hooks import after_commit
@@ -14,52 +14,64 @@ from models.hooks import after_commit
 
 @pytest.fixture
 def database(sqlite_url: str) -> Iterator[Database]:
-    """An empty database."""
+    """A database with one empty table."""
     database = Database.connect(sqlite_url)
+    with database.write() as session:
+        session.execute(text("CREATE TABLE t (x)"))
     yield database
     database.close()
 
 
-def test_a_callback_runs_once_after_the_commit(database: Database) -> None:
-    """A callback runs when its transaction is committed, not before, and not at later commits."""
-    ran: list[str] = []
-    with Session(database.engine) as session:
-        after_commit(session, lambda: ran.append("first"))
-        after_commit(session, lambda: ran.append("second"))
-        session.execute(text("CREATE TABLE t (x)"))
-        assert ran == []
-        session.commit()
-        assert ran == ["first", "second"]
+def insert_and(database: Database, *callbacks: Callable[[], None]) -> None:
+    """A transaction that stores a row, and what is to follow it."""
+    with database.write() as session:
         session.execute(text("INSERT INTO t VALUES (1)"))
-        session.commit()
-    assert ran == ["first", "second"]
+        for callback in callbacks:
+            after_commit(session, callback)
 
 
-def test_a_callback_sees_what_was_committed(database: Database) -> None:
-    """When the callback runs, others can read the transaction's changes."""
-    seen: list[int | None] = []
+def rows(database: Database) -> int:
+    """How many rows are committed."""
+    with database.read() as session:
+        return int(session.scalar(text("SELECT count(*) FROM t")) or 0)
+
+
+def test_callbacks_run_once_after_the_commit(database: Database) -> None:
+    """They run in order, see what their transaction has changed, and never again."""
+    ran: list[object] = []
+    insert_and(database, lambda: ran.append("first"), lambda: ran.append(rows(database)))
+    insert_and(database)
+    assert ran == ["first", 1]
+
+
+def test_callbacks_hold_nobody_up(database: Database) -> None:
+    """While one runs the next writer may go and no connection is taken: it may wait for others."""
+    seen: list[object] = []
 
     def look() -> None:
-        with database.read() as other:
-            seen.append(other.scalar(text("SELECT count(*) FROM t")))
+        seen.append((database._turnstile._held, database.engine.pool.checkedout()))  # type: ignore[attr-defined,union-attr] # a Turnstile and a queue on SQLite
+        insert_and(database)
 
-    with database.write() as session:
-        session.execute(text("CREATE TABLE t (x)"))
-        session.execute(text("INSERT INTO t VALUES (1)"))
-        after_commit(session, look)
-    assert seen == [1]
+    insert_and(database, look)
+    assert seen == [(False, 0)]
+    assert rows(database) == 2
 
 
 def test_a_rollback_forgets_callbacks(database: Database) -> None:
-    """After a rollback the same session may commit without running what was rolled back."""
+    """What was to follow a transaction that failed never runs."""
     ran: list[str] = []
-    with Session(database.engine) as session:
-        session.execute(text("CREATE TABLE t (x)"))
+
+    def fail() -> None:
+        with database.write() as session:
+            after_commit(session, lambda: ran.append("never"))
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        fail()
+    with database.write() as session:
         after_commit(session, lambda: ran.append("never"))
         session.rollback()
-        session.execute(text("CREATE TABLE t (x)"))
-        after_commit(session, lambda: ran.append("later"))
-        session.commit()
+    insert_and(database, lambda: ran.append("later"))
     assert ran == ["later"]
 
 
@@ -69,9 +81,22 @@ def test_a_savepoint_runs_nothing(database: Database) -> None:
     with database.write() as session:
         after_commit(session, lambda: ran.append("outer"))
         with session.begin_nested():
-            session.execute(text("CREATE TABLE t (x)"))
+            session.execute(text("INSERT INTO t VALUES (1)"))
         assert ran == []
         savepoint = session.begin_nested()
-        session.execute(text("INSERT INTO t VALUES (1)"))
+        session.execute(text("INSERT INTO t VALUES (2)"))
         savepoint.rollback()
     assert ran == ["outer"]
+
+
+def test_a_callback_that_fails_undoes_nothing(database: Database, caplog: pytest.LogCaptureFixture) -> None:
+    """What is committed does not look as if it had failed, and the other callbacks run."""
+    ran: list[str] = []
+
+    def fail() -> None:
+        raise LookupError
+
+    with caplog.at_level(logging.ERROR):
+        insert_and(database, fail, lambda: ran.append("next"))
+    assert (rows(database), ran) == (1, ["next"])
+    assert "follow a commit" in caplog.text

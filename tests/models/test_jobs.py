@@ -113,6 +113,35 @@ def test_ids_are_grouped_by_queue(desk: Desk) -> None:
         assert jobs.by_llm(session, []) == {}
 
 
+def test_it_is_known_whether_a_queue_has_anything_to_claim(desk: Desk) -> None:
+    """Only rows of that queue that may be claimed count, not those to come, running, or behind another."""
+
+    def claimable() -> bool:
+        with desk.database.read() as session:
+            return jobs.any_claimable(session, LLM)
+
+    desk.submit(new_job(llm="other"), new_job(run_at=at(9)))
+    assert not claimable()
+    desk.submit(new_job(agent="ada"), new_job(agent="ada"))
+    assert claimable()
+    desk.claim()
+    assert not claimable()
+
+
+def test_it_is_known_since_when_a_job_could_be_claimed(desk: Desk) -> None:
+    """From its submission or its ``run_at``; not known of an agent's turn, of a bulk, of a later attempt."""
+    desk.submit(new_job(), new_job(agent="ada"), new_job(run_at=at(5)))
+    desk.publish(desk.stage(new_job()))
+    desk.wait(9)
+    desk.promote()
+    claims = desk.claim(10)
+    assert sorted(claim.ready_at for claim in claims if claim.ready_at is not None) == [at(0), at(5)]
+    assert len(claims) == 4
+    (single,) = (claim for claim in claims if claim.ready_at == at(0))
+    desk.hand_back(single)
+    assert desk.take().ready_at is None
+
+
 def test_it_is_known_whether_anything_is_due(desk: Desk) -> None:
     """Times to come, running jobs and staged ones are nothing to do; a time that has come is."""
 

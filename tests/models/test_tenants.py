@@ -54,9 +54,15 @@ def test_nobody_starts_behind_the_clock(database: Database) -> None:
 
 
 def test_weight_divides_the_cost(database: Database) -> None:
-    """Four times the weight goes a quarter of the way; each job goes at least one step."""
-    assert take(database, 100, 8, 2, 1, tenant_id="heavy") == [0, 25, 27, 28]
-    assert take(database, 8, tenant_id="heavy") == [29]
+    """Four times the weight goes a quarter of the way."""
+    assert take(database, 100, 8, 2, 2, tenant_id="heavy") == [0, 25, 27, 27]
+    assert take(database, 8, tenant_id="heavy") == [28]
+
+
+def test_no_weight_makes_jobs_free(database: Database) -> None:
+    """However little the jobs of a tenant cost, each moves it on by one."""
+    assert take(database, 1, 1, 1, tenant_id="heavy") == [0, 1, 2]
+    assert take(database, 1, tenant_id="heavy") == [3]
 
 
 def test_shares_are_kept_for_each_queue(database: Database) -> None:

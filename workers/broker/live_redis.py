@@ -9,14 +9,13 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import orjson
-import redis
 
 from models import live
 from models.base import utcnow
 from models.database import Database
 from models.live import TokenDelta
 from workers.broker.live import LiveEvent, split_cursor
-from workers.broker.redis_broker import connect
+from workers.broker.redis_broker import NO_ANSWER, Quiet, connect
 
 MOST_ENTRIES = 10_000
 """Entries that the stream of one job keeps, about."""
@@ -42,6 +41,7 @@ class RedisLiveLog:
     def __init__(self, database: Database, url: str, *, namespace: str, keep_seconds: float) -> None:
         self._database = database
         self._client = connect(url)
+        self._quiet = Quiet()
         self._namespace = namespace
         self._keep_ms = int(keep_seconds * 1000)
 
@@ -56,8 +56,9 @@ class RedisLiveLog:
             pipeline.xadd(key, {"at": now, "data": orjson.dumps(delta.data)}, maxlen=MOST_ENTRIES)
             pipeline.pexpire(key, self._keep_ms)
         try:
-            pipeline.execute()
-        except redis.RedisError as error:
+            with self._quiet.kept():
+                pipeline.execute()
+        except NO_ANSWER as error:
             log.warning("Live tokens of %d jobs were not shown: %s", len(deltas), error)
 
     def read(self, job_id: str, after: str | None, limit: int = 1000) -> list[LiveEvent]:
@@ -91,8 +92,9 @@ class RedisLiveLog:
 
     def _tokens(self, job_id: str, entry: str, limit: int) -> list[_Entry]:
         try:
-            found: Any = self._client.xrange(self._key(job_id), min=f"({entry}", count=limit)
-        except redis.RedisError as error:
+            with self._quiet.kept():
+                found: Any = self._client.xrange(self._key(job_id), min=f"({entry}", count=limit)
+        except NO_ANSWER as error:
             log.warning("Live tokens of %s cannot be read: %s", job_id, error)
             return []
         return [_Entry(name.decode(), _shown(fields)) for name, fields in found]

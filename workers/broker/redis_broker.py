@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import redis
@@ -18,6 +20,9 @@ ANSWER_SECONDS = 2.0
 
 QUIET_SECONDS = 2.0
 """After a silence nothing is sent for this long, so that only some requests pay for waiting."""
+
+NO_ANSWER = (redis.RedisError, ConnectionClosed)
+"""What is raised when Redis cannot be asked, or is spared."""
 
 SILENT = "Redis did not answer a moment ago"
 
@@ -35,6 +40,28 @@ def connect(url: str) -> redis.Redis:
     )
 
 
+class Quiet:
+    """Remembers a silence of Redis: for a while nothing is asked of it, so that not all wait in vain."""
+
+    def __init__(self) -> None:
+        self.until = 0.0
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Ask in here.
+
+        Raises:
+            ConnectionClosed: Redis was silent a moment ago, so it was not asked.
+        """
+        if time.monotonic() < self.until:
+            raise ConnectionClosed(SILENT)  # type: ignore[no-untyped-call]  # Dramatiq does not annotate it
+        try:
+            yield
+        except redis.TimeoutError:
+            self.until = time.monotonic() + QUIET_SECONDS
+            raise
+
+
 class PromptRedisBroker(RedisBroker):
     """Brings the messages of dead workers back at once, and does not let a silent Redis hold senders up."""
 
@@ -47,7 +74,7 @@ class PromptRedisBroker(RedisBroker):
             heartbeat_timeout=int(lease_seconds * 1000),
         )
         self.poll_ms = poll_ms
-        self._quiet_until = 0.0
+        self._quiet = Quiet()
 
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
         """Send a message.
@@ -56,13 +83,8 @@ class PromptRedisBroker(RedisBroker):
             ConnectionClosed: Redis was silent a moment ago, so it was not tried.
             redis.RedisError: it was tried and failed, or no answer came.
         """
-        if time.monotonic() < self._quiet_until:
-            raise ConnectionClosed(SILENT)  # type: ignore[no-untyped-call]  # Dramatiq does not annotate it
-        try:
+        with self._quiet.kept():
             return super().enqueue(message, delay=delay)
-        except redis.TimeoutError:
-            self._quiet_until = time.monotonic() + QUIET_SECONDS
-            raise
 
     def close(self) -> None:
         """Close the connections."""

@@ -83,23 +83,11 @@ class Engine:
         if sequence is not None and sequence.stop_reason is None:
             sequence.stop_reason = reason
 
-    def withdraw(self, job_id: str, fence: int) -> Withdrawn | None:
-        """Take the attempt out now and return its tokens so far; None when it is not here."""
-        sequence = self._roster.find((job_id, fence))
-        if sequence is None:
-            return None
-        self._take_out([sequence])
-        return sequence.withdrawn()
-
     def withdraw_all(self) -> list[Withdrawn]:
         """Take everything out, oldest first."""
         sequences = list(self._roster)
         self._take_out(sequences)
         return [sequence.withdrawn() for sequence in sequences]
-
-    def free_bytes(self) -> int:
-        """Bytes of the batch that no live row has been promised."""
-        return self._gate.free_bytes(self._roster.live.values())
 
     def stats(self) -> EngineStats:
         """Figures up to now."""
@@ -130,8 +118,8 @@ class Engine:
 
     def _let_in(self) -> None:
         if self._roster.waiting:
-            chosen = self._gate.choose(self._roster.waiting, self._roster.live.values())
-            self._seat(self._recovery.filter(chosen))
+            live = self._roster.live.values()
+            self._seat(self._recovery.filter(self._gate.choose(self._roster.waiting, live), live))
 
     def _decode(self) -> None:
         result = self._backend.step()

@@ -3,6 +3,8 @@
 Twice every row of a broken batch comes back with all the others. After that
 rows come back one at a time, and a step that breaks while one of them is on
 trial is blamed on that one alone: a poisoned row cannot take the rest with it.
+Nobody else joins during a trial, and none begins while a row that joined before
+is without a token: whoever could be guilty instead of the suspect is not there.
 """
 
 from __future__ import annotations
@@ -26,14 +28,17 @@ class Recovery:
         self._on_trial: Sequence | None = None
         self._broken_in_a_row = 0
 
-    def filter(self, chosen: list[Sequence]) -> list[Sequence]:
-        """Leave of ``chosen`` all who are beyond suspicion and at most one suspect."""
+    def filter(self, chosen: list[Sequence], live: Iterable[Sequence]) -> list[Sequence]:
+        """Leave of ``chosen`` all if there is no suspect among them; else one suspect, or nobody yet."""
+        if self._trial() is not None:
+            return []
         suspects = [sequence for sequence in chosen if self._is_suspect(sequence)]
         if not suspects:
             return chosen
-        if self._trial() is None:
-            self._on_trial = suspects.pop(0)
-        return [sequence for sequence in chosen if sequence not in suspects]
+        if not all(sequence.cleared for sequence in live):
+            return []
+        self._on_trial = suspects[0]
+        return suspects[:1]
 
     def survived(self) -> None:
         """Note a step that went well."""

@@ -54,7 +54,7 @@ class EngineThread:
         self._inbound = 0
         self._taken = 0
         self._held = 0
-        self._free_bytes = limits.max_batch_bytes
+        self._began: float | None = None
         self._stats = EngineStats()
         self._stats_due = 0.0
         self._draining = False
@@ -75,9 +75,14 @@ class EngineThread:
         return self._backend.result(timeout).info
 
     @property
-    def is_ready(self) -> bool:
-        """Whether the LLM is loaded and the engine alive."""
-        return self.dead is None and self._backend.done()
+    def is_running(self) -> bool:
+        """Whether the thread has been started and has not ended, loading included."""
+        return self._thread.is_alive()
+
+    def step_seconds(self) -> float:
+        """For how long the engine has been at its present step; 0 while it loads or has nothing to do."""
+        began = self._began
+        return 0.0 if began is None else self._clock() - began
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
         """Render and tokenise a conversation in the calling thread, beside the engine.
@@ -92,11 +97,6 @@ class EngineThread:
             if self._draining or self.dead is not None or not self._backend.done():
                 return 0
             return max(0, self._limits.max_rows - self._held - self._inbound)
-
-    def free_bytes(self) -> int:
-        """Bytes of the batch that no live row has been promised."""
-        with self._changed:
-            return self._free_bytes
 
     @property
     def held(self) -> int:
@@ -141,13 +141,16 @@ class EngineThread:
             return self._held + self._inbound == 0
 
     def stop(self, timeout: float | None = None) -> bool:
-        """Withdraw what is left, give the device back and end the thread; True if it ended in time."""
+        """Withdraw what is left, give the device back and end the thread; True if it ended in time.
+
+        Loading cannot be interrupted and holds no job: it is not waited for.
+        """
         with self._changed:
             self._draining = self._stopping = True
             self._command(Engine.withdraw_all)
-        if self._thread.ident is not None:
+        if self._backend.done():
             self._thread.join(timeout)
-        return not self._thread.is_alive()
+        return not self.is_running
 
     def _command(self, command: Command) -> None:
         self._commands.append(command)
@@ -182,20 +185,22 @@ class EngineThread:
     def _await_work(self, engine: Engine) -> list[Command]:
         """Sleep until there is something to do; return the commands given meanwhile."""
         with self._changed:
+            self._began = None
             while not (self._commands or engine.has_work or self._stopping):
                 self._changed.wait()
             commands, self._commands = self._commands, []
             self._taken = self._inbound
+            self._began = self._clock() if commands or engine.has_work else None
             return commands
 
     def _publish(self, engine: Engine) -> None:
-        """Let other threads see how much is held and free, and the figures now and then."""
+        """Let other threads see how much is held, and the figures now and then."""
         now = self._clock()
         stats = None
         if now >= self._stats_due or not engine.has_work:
             stats, self._stats_due = engine.stats(), now + STATS_SECONDS
         with self._changed:
-            self._held, self._free_bytes = engine.held, engine.free_bytes()
+            self._held = engine.held
             self._inbound, self._taken = self._inbound - self._taken, 0
             self._stats = stats or self._stats
             self._changed.notify_all()

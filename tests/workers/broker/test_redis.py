@@ -86,7 +86,7 @@ def test_sending_is_tried_again_after_the_quiet_time(
     assert isinstance(broker, redis_module.PromptRedisBroker)
     failed, sent = outcome("failed"), outcome("sent")
     for quiet in (60, 0):
-        broker._quiet_until = time.monotonic() + quiet
+        broker._quiet.until = time.monotonic() + quiet
         with database.write() as session:
             wake(broker, session, "pico", ["job_1"])
     assert (outcome("failed"), outcome("sent")) == (failed + 1, sent + 1)
@@ -124,6 +124,29 @@ def test_watchers_see_states_while_redis_is_away(
         assert log.read(job_id, None) == []
     assert "were not shown" in caplog.text
     assert "cannot be read" in caplog.text
+
+
+def test_a_silent_redis_holds_watchers_up_once(
+    database: Database, silent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After one command without an answer the live log asks nothing more for a while."""
+    monkeypatch.setattr(redis_module, "ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(redis_module, "QUIET_SECONDS", 60.0)
+    asked: list[str] = []
+    command = redis.Redis.execute_command
+
+    def count(self: redis.Redis, name: str, *rest: object, **options: object) -> object:
+        asked.append(name)
+        return command(self, name, *rest, **options)  # type: ignore[no-untyped-call]  # redis-py's own
+
+    monkeypatch.setattr(redis.Redis, "execute_command", count)
+    settings = Settings(broker=redis_at(silent), live=Live(kind="redis"))
+    job_id = new_id("job")
+    with closing(make_live_log(settings, database)) as log:
+        for _ in range(3):
+            assert log.read(job_id, None) == []
+        log.append([TokenDelta("default", job_id, 1, "a", 1)])
+    assert asked == ["XRANGE"]
 
 
 def redis_at(url: str, **others: str) -> BrokerSettings:

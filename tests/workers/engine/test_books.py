@@ -64,14 +64,14 @@ class EngineLife(RuleBasedStateMachine):
             self.cancelled.add(str(which))
         self.engine.cancel(f"{which}", 1)
 
-    @rule(which=st.integers(0, 30))
-    def interrupt(self, which: int) -> None:
-        """Take a job out, and admit it again with its tokens."""
-        gone = self.engine.withdraw(f"{which}", 1)
-        if gone is not None:
-            self.cancelled.discard(f"{which}")
-            max_tokens, seed = self.submitted[gone.job_id]
-            again = job(gone.job_id, prior=gone.token_ids, max_tokens=max_tokens, temperature=1, seed=seed)
+    @rule()
+    def interrupt(self) -> None:
+        """Take everything out, and admit it again with its tokens."""
+        gone = self.engine.withdraw_all()
+        self.cancelled -= {end.job_id for end in gone}
+        for end in gone:
+            max_tokens, seed = self.submitted[end.job_id]
+            again = job(end.job_id, prior=end.token_ids, max_tokens=max_tokens, temperature=1, seed=seed)
             self.engine.submit([again])
 
     @invariant()

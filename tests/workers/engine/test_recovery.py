@@ -6,7 +6,8 @@ import pytest
 
 from workers.backends.fake import FakeBackend, FakeOptions
 from workers.engine import Engine, EngineDead, Finished, Limits, Started
-from workers.engine.recovery import MAX_BROKEN_IN_A_ROW
+from workers.engine.recovery import MAX_BROKEN_IN_A_ROW, MAX_STRIKES, Recovery
+from workers.engine.sequence import Sequence
 
 from .batches import ROOMY, failed, fake_engine, finished, job, result_of, run, shown, started, step
 
@@ -76,16 +77,36 @@ def test_a_suspect_that_left_is_not_blamed() -> None:
     assert finished(told)["new"].completion_tokens == 10
 
 
-def test_others_join_while_a_suspect_is_on_trial() -> None:
-    """Newcomers are beyond suspicion."""
+def test_nobody_joins_while_a_suspect_is_on_trial() -> None:
+    """Newcomers wait for the suspect's first token: they might be what breaks the step."""
     engine, _ = fake_engine(endless=True, fail_steps=[2, 3])
-    engine.submit([job(f"{n}", max_tokens=10) for n in range(3)])
+    engine.submit([job(f"{n}", max_tokens=10) for n in range(2)])
     step(engine, 3)
     engine.submit([job("new", max_tokens=10)])
-    told = engine.step()
-    assert started(told) == ["new"]
-    assert engine.stats().rows == 2
-    assert len(finished(run(engine))) == 4
+    told = step(engine, 2)
+    assert (started(told), engine.stats().rows) == ([], 1)
+    assert len(finished(run(engine))) == 3
+
+
+def test_a_poisoned_newcomer_is_not_blamed_on_a_suspect() -> None:
+    """It comes while an innocent suspect is on trial, and is found guilty itself in the end."""
+    engine, _ = fake_engine(endless=True, fail_steps=[2, 3], poison="bad")
+    engine.submit([job("innocent", max_tokens=10)])
+    told = step(engine, 4)
+    engine.submit([job("guilty", "bad", max_tokens=10)])
+    told += run(engine)
+    assert (sorted(failed(told)), sorted(finished(told))) == (["guilty"], ["innocent"])
+
+
+def test_a_trial_waits_for_those_who_joined_before() -> None:
+    """While a row that has no token yet is live, no suspect comes in beside it."""
+    suspect, newcomer = (Sequence(job(name), FakeBackend().detokenizer()) for name in "ab")
+    suspect.strikes = MAX_STRIKES - 1
+    recovery = Recovery()
+    assert recovery.filter([suspect, newcomer], []) == [suspect]
+    assert recovery.filter([suspect], [newcomer]) == []
+    newcomer.cleared = True
+    assert recovery.filter([suspect], [newcomer]) == [suspect]
 
 
 def test_a_reset_that_fails_is_the_end() -> None:

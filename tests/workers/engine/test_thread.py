@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from models.requests import Message
+from tests.service import wait_until
 from workers.backends.fake import FakeBackend, FakeOptions
 from workers.engine import (
     EngineDead,
@@ -19,6 +20,7 @@ from workers.engine import (
     Output,
     PromptRefused,
     Started,
+    StepResult,
     Withdrawn,
 )
 
@@ -190,7 +192,6 @@ def test_a_dead_engine_is_seen_and_takes_nothing(listener: Listener) -> None:
     thread.submit([job("a")])
     assert heard.get(timeout=PATIENCE) is thread.dead
     assert thread.capacity() == 0
-    assert not thread.is_ready
     assert thread.drain(PATIENCE) is False
     with pytest.raises(EngineDead):
         thread.submit([job("b")])
@@ -239,4 +240,49 @@ def test_figures_are_exact_when_idle(start: Callable[..., EngineThread], listene
     listener.until_ended(1)
     assert thread.drain(PATIENCE)
     assert (thread.stats().decoded_tokens, thread.stats().rows, thread.held) == (7, 0, 0)
-    assert thread.free_bytes() == 1 << 30
+
+
+def test_a_step_that_takes_long_is_seen_from_outside(
+    start: Callable[..., EngineThread], listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For as long as one step goes on its age grows; between steps and when idle there is none."""
+    at_it, go_on = threading.Event(), threading.Event()
+    step = FakeBackend.step
+
+    def wait(self: FakeBackend) -> StepResult:
+        at_it.set()
+        go_on.wait(PATIENCE)
+        return step(self)
+
+    thread = start(reply_tokens=1)
+    assert thread.step_seconds() == 0
+    monkeypatch.setattr(FakeBackend, "step", wait)
+    thread.submit([job("a")])
+    at_it.wait(PATIENCE)
+    earlier = thread.step_seconds()
+    assert 0 < earlier < thread.step_seconds()
+    go_on.set()
+    listener.until_ended(1)
+    wait_until(lambda: thread.step_seconds() == 0)
+    assert thread.stop(PATIENCE)
+    assert thread.step_seconds() == 0
+    assert not thread.is_running
+
+
+def test_a_stop_does_not_wait_for_loading(listener: Listener) -> None:
+    """An engine that still loads holds no job: stopping says at once that it has not ended."""
+    load = threading.Event()
+
+    def make() -> FakeBackend:
+        load.wait(PATIENCE)
+        return FakeBackend()
+
+    thread = EngineThread(make, Limits(4, 1 << 30), listener)
+    thread.start()
+    with pytest.raises(TimeoutError):
+        thread.ready(0)
+    assert thread.stop() is False
+    assert thread.is_running
+    load.set()
+    thread.ready(PATIENCE)
+    assert thread.stop(PATIENCE)
