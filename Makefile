@@ -46,7 +46,7 @@ bench: $(RUN)
 
 docs: $(DEV)
 	$(BIN)/python -m ops.docs_build
-	$(BIN)/mkdocs build --quiet --strict --config-file ops/mkdocs.yml
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --config-file ops/mkdocs.yml
 
 # Anew from pyproject.toml, keeping what still fits. Needs uv; nobody else does.
 COMPILE := uv pip compile pyproject.toml --quiet --no-config --universal --python-version 3.11 \

@@ -1,21 +1,12 @@
-"""Addresses: which stay on this machine, which port is free, how a client spells them."""
+"""Addresses: which port is free, how a client spells them."""
 
 from __future__ import annotations
 
 import socket
-from ipaddress import ip_address
 
 from ops.complaint import Complaint
 
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared with, never bound
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches ``host``."""
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def claim_port(host: str, port: int) -> int:

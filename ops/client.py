@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import TracebackType
 from typing import Any, Self, cast
 from urllib.parse import quote, urlsplit
 
 import httpx2
 
-from ops.addresses import is_loopback
+from config.settings import is_loopback
 from ops.wire import ENDED, Bulk, Event, Job, Refused, Unreachable
 
 WAIT_SECONDS = 30.0
@@ -46,12 +45,7 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

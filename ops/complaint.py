@@ -12,3 +12,21 @@ class Complaint(Exception):  # noqa: N818 - it is what the person reads, not an 
     def __init__(self, message: str, code: int = 1) -> None:
         super().__init__(message)
         self.code = code
+
+
+def as_complaint(error: Exception) -> Complaint | None:
+    """What to say of an error that its reader can cure; None for any other, whose traceback we need."""
+    if isinstance(error, Complaint):
+        return error
+    import migrations
+    from config.sources import ConfigurationError
+    from models.database import Unavailable
+
+    if isinstance(error, ConfigurationError | migrations.SchemaError):
+        return Complaint(str(error), CONFIGURATION_ERROR)
+    if isinstance(error, Unavailable):
+        return Complaint(
+            f"The database cannot be used: {error}. "
+            "Start it, make room for it, or put database.url right; `penstock doctor` looks further."
+        )
+    return None

@@ -9,7 +9,6 @@ import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from ops.client import Client
@@ -21,7 +20,8 @@ from ops.supervisor.up import variables
 START_SECONDS = 900.0
 """Longest start: an LLM may have to be fetched and loaded."""
 
-STOP_SECONDS = 90.0
+STOP_SECONDS = 180.0
+"""Longest stop: each process of `up` may take its grace time, one after the other."""
 
 
 def alone(folder: Path) -> dict[str, Any]:
@@ -56,12 +56,7 @@ class Service:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     @property

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.table import Table
@@ -23,19 +25,38 @@ STATE_STYLES = {
 }
 
 
-def say(message: str) -> None:
-    """A sentence for the person; never mixed into what a program reads."""
-    print(message, file=sys.stderr, flush=True)
+def say(message: str, out: TextIO | None = None) -> None:
+    """A sentence for the person, on stderr; where nobody listens any more, nothing happens."""
+    out = out or sys.stderr
+    try:
+        print(message, file=out, flush=True)
+    except OSError as error:
+        if error.errno in {errno.EPIPE, errno.EIO}:  # the other program, or the terminal, has gone
+            hush(out)
+
+
+def hush(out: TextIO) -> None:
+    """Let what goes to ``out`` go nowhere from now on: else Python tries to flush it once more at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, out.fileno())
+    os.close(nowhere)
 
 
 def document(value: Any) -> None:
     """One JSON document on stdout."""
-    print(json.dumps(value, ensure_ascii=False, indent=2, default=str), flush=True)
+    print(json.dumps(value, ensure_ascii=False, indent=2, default=_as_json), flush=True)
 
 
 def line(value: Any) -> None:
     """One JSON line on stdout."""
-    print(json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str), flush=True)
+    print(json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_as_json), flush=True)
+
+
+def _as_json(value: object) -> str:
+    """Times in the API's form, RFC 3339 in UTC; anything else as it writes itself."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return str(value)
 
 
 def table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -42,10 +42,10 @@ def bar(total: int | None) -> Iterator[Progress]:
 def wait_for_job(client: Client, job: Job) -> Job:
     """The job when it has ended."""
     with bar(None) as progress:
-        task = progress.tasks[0].id
+        row = progress.tasks[0].id
         while job["state"] not in ENDED:
             place = f", place {job['position']}" if job.get("position") else ""
-            progress.update(task, description=f"{job['id']} {job['state']}{place}")
+            progress.update(row, description=f"{job['id']} {job['state']}{place}")
             job = client.wait(job["id"], LOOK_SECONDS if not progress.disable else None)
     return job
 
@@ -53,10 +53,10 @@ def wait_for_job(client: Client, job: Job) -> Job:
 def wait_for_bulk(client: Client, bulk: Bulk) -> Bulk:
     """The bulk when all its jobs have ended."""
     with bar(bulk["total"]) as progress:
-        task = progress.tasks[0].id
+        row = progress.tasks[0].id
         while not bulk["ended"]:
             running = bulk["counts"].get("running", 0)
-            progress.update(task, completed=count_ended(bulk), description=f"{running} running")
+            progress.update(row, completed=count_ended(bulk), description=f"{running} running")
             bulk = client.bulk_state(bulk["id"], wait=LOOK_SECONDS)
     return bulk
 

@@ -18,7 +18,7 @@ from ops.bench.figure import Effort, Figure
 
 __all__ = ["SECTIONS", "Effort", "Figure", "as_document", "machine", "run"]
 
-SECTIONS = {"throughput": "throughput", "pickup": "pickup", "submit": "submitting"}
+SECTIONS = {"pickup": "pickup", "submit": "submitting", "throughput": "throughput"}
 """The parts by name, and the module that measures each."""
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from ops.cli import guard
-from ops.complaint import CONFIGURATION_ERROR, Complaint
+from ops.complaint import CONFIGURATION_ERROR, as_complaint
 from ops.lifeline import hold
 
 INTERRUPTED = 130
@@ -23,14 +22,18 @@ def main() -> None:
 
     try:
         app(prog_name="penstock")
-    except Complaint as complaint:
-        _leave(str(complaint), complaint.code)
     except KeyboardInterrupt:
         _leave("Stopped.", INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read our output has gone; Python must not try to flush it once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        from ops.show import hush
+
+        hush(sys.stdout)  # whoever read it has gone
         sys.exit(1)
+    except Exception as error:
+        complaint = as_complaint(error)
+        if complaint is None:
+            raise
+        _leave(str(complaint), complaint.code)
 
 
 def _leave(message: str, code: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ops.complaint import CONFIGURATION_ERROR, Complaint
+from ops.complaint import Complaint
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -51,15 +50,10 @@ class Invocation:
 
     @cached_property
     def settings(self) -> Settings:
-        """The settings in force, read once; the metrics' folder is named before anything counts."""
-        from config.sources import ConfigurationError, load
+        """The settings in force, read once."""
+        from config.sources import load
 
-        try:
-            settings = load({**self.overrides, "data_dir": self.data_dir})
-        except ConfigurationError as error:
-            raise Complaint(str(error), code=CONFIGURATION_ERROR) from error
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(settings.data_dir / "metrics")
-        return settings
+        return load({**self.overrides, "data_dir": self.data_dir})
 
     def client(self, url: str | None, key: str | None) -> Client:
         """A client of the service that ``--url`` and ``--key`` or the data directory name."""
@@ -71,7 +65,10 @@ class Invocation:
         if key is None:
             key = _read(folder / "api-key", "--key")
         elif key.startswith("@"):
-            key = _read(Path(key[1:]), "--key")
+            named = Path(key[1:]).expanduser()
+            key = _read(named, "--key")
+            if key is None:
+                raise Complaint(f"There is no key in {named}: --key @FILE wants a file with one in it.")
         if not key:
             raise Complaint(
                 f"There is no API key in {folder}: start the service with `penstock up`, "
@@ -92,10 +89,7 @@ class Invocation:
             )
         database = connect(settings)
         try:
-            try:
-                migrations.check(database)
-            except migrations.SchemaError as error:
-                raise Complaint(str(error)) from error
+            migrations.check(database)
             yield database
         finally:
             database.close()

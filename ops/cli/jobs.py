@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +12,10 @@ from ops.cli.options import DataDir, Json, Key, Url
 from ops.show import STATE_STYLES, between, document, line, say, seconds, shortened, styled, table
 
 if TYPE_CHECKING:
+    from ops.client import Client
     from ops.wire import Job
+
+    Act = Callable[[Client, str, bool], None]
 
 job = typer.Typer(help="Look at one job, or change it.", no_args_is_help=True)
 
@@ -79,90 +83,64 @@ def _row(job: Job) -> tuple[object, ...]:
     )
 
 
-@job.command()
-def show(
-    ctx: typer.Context,
-    job_id: JobId,
-    url: Url = None,
-    key: Key = None,
-    data_dir: DataDir = None,
-    json: Json = False,
-) -> None:
+def _of_one_job(act: Act) -> Act:
+    """Make a command of what is done with one job: it gets client, id, and whether to answer in JSON."""
+
+    def command(
+        ctx: typer.Context,
+        job_id: JobId,
+        url: Url = None,
+        key: Key = None,
+        data_dir: DataDir = None,
+        json: Json = False,
+    ) -> None:
+        call = Invocation.of(ctx, data_dir, json)
+        with call.client(url, key) as client:
+            act(client, job_id, call.json)
+
+    job.command(act.__name__, help=act.__doc__)(command)
+    return act
+
+
+@_of_one_job
+def show(client: Client, job_id: str, as_json: bool) -> None:
     """Show all there is to know of a job."""
-    call = Invocation.of(ctx, data_dir, json)
-    with call.client(url, key) as client:
-        _tell(client.job(job_id), as_json=call.json)
+    _tell(client.job(job_id), as_json=as_json)
 
 
-@job.command()
-def cancel(
-    ctx: typer.Context,
-    job_id: JobId,
-    url: Url = None,
-    key: Key = None,
-    data_dir: DataDir = None,
-    json: Json = False,
-) -> None:
+@_of_one_job
+def cancel(client: Client, job_id: str, as_json: bool) -> None:
     """Stop a job, wherever it is."""
-    call = Invocation.of(ctx, data_dir, json)
-    with call.client(url, key) as client:
-        _tell(client.cancel(job_id), as_json=call.json, brief=True)
+    _tell(client.cancel(job_id), as_json=as_json, brief=True)
 
 
-@job.command()
-def retry(
-    ctx: typer.Context,
-    job_id: JobId,
-    url: Url = None,
-    key: Key = None,
-    data_dir: DataDir = None,
-    json: Json = False,
-) -> None:
+@_of_one_job
+def retry(client: Client, job_id: str, as_json: bool) -> None:
     """Submit an ended job once more, as a new job."""
-    call = Invocation.of(ctx, data_dir, json)
-    with call.client(url, key) as client:
-        _tell(client.retry(job_id), as_json=call.json, brief=True)
+    _tell(client.retry(job_id), as_json=as_json, brief=True)
 
 
-@job.command()
-def delete(
-    ctx: typer.Context,
-    job_id: JobId,
-    url: Url = None,
-    key: Key = None,
-    data_dir: DataDir = None,
-    json: Json = False,
-) -> None:
+@_of_one_job
+def delete(client: Client, job_id: str, as_json: bool) -> None:
     """Delete an ended job; its bill stays."""
-    call = Invocation.of(ctx, data_dir, json)
-    with call.client(url, key) as client:
-        client.delete(job_id)
-    if call.json:
+    client.delete(job_id)
+    if as_json:
         document({"id": job_id, "deleted": True})
     else:
         say(f"{job_id} is deleted.")
 
 
-@job.command()
-def events(
-    ctx: typer.Context,
-    job_id: JobId,
-    url: Url = None,
-    key: Key = None,
-    data_dir: DataDir = None,
-    json: Json = False,
-) -> None:
+@_of_one_job
+def events(client: Client, job_id: str, as_json: bool) -> None:
     """Follow a job's events until it ends; its text as it comes, or JSON lines with --json."""
-    call = Invocation.of(ctx, data_dir, json)
-    with call.client(url, key) as client:
-        for event in client.events(job_id):
-            if call.json:
-                line({"id": event.id, "type": event.type, "data": event.data})
-            elif event.type == "tokens":
-                print(event.data.get("text", ""), end="", flush=True)
-            elif event.type == "state":
-                say(f"[{event.data.get('state')}]")
-    if not call.json:
+    for event in client.events(job_id):
+        if as_json:
+            line({"id": event.id, "type": event.type, "data": event.data})
+        elif event.type == "tokens":
+            print(event.data.get("text", ""), end="", flush=True)
+        elif event.type == "state":
+            say(f"[{event.data.get('state')}]")
+    if not as_json:
         print()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -56,7 +57,7 @@ def listed(
         for row in found:
             line({"id": row.id, "name": row.name, "created_at": row.created_at, "revoked_at": row.revoked_at})
         return
-    rows = [(row.id, row.name, f"{row.created_at:%Y-%m-%d %H:%M}", row.revoked_at or "") for row in found]
+    rows = [(row.id, row.name, _minute(row.created_at), _minute(row.revoked_at)) for row in found]
     table(None, ("id", "name", "created", "revoked"), rows)
 
 
@@ -82,6 +83,10 @@ def revoke(
         document({"id": wanted, "revoked": True})
     else:
         say(f"Key {wanted} is revoked.")
+
+
+def _minute(time: datetime | None) -> str:
+    return f"{time:%Y-%m-%d %H:%M}" if time else ""
 
 
 def _id(text: str) -> str:

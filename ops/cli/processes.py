@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import typer
 
-from ops.addresses import is_loopback
 from ops.cli.invocation import Invocation, serving
 from ops.cli.options import AllowRemote, DataDir, Json, LlmPath, Port
-from ops.complaint import CONFIGURATION_ERROR, Complaint
 from ops.show import document, say
 
 if TYPE_CHECKING:
@@ -40,9 +38,7 @@ def up(
         call = opened(call)
     from ops.supervisor.up import serve
 
-    with _plainly():
-        status = serve(call.settings, call.overrides, as_json=call.json)
-    raise typer.Exit(status)
+    raise typer.Exit(serve(call.settings, call.overrides, as_json=call.json))
 
 
 def api(
@@ -103,12 +99,11 @@ def migrate(ctx: typer.Context, data_dir: DataDir = None, json: Json = False) ->
 
     settings = call.settings
     preparation.make_folder(settings.data_dir)
-    with _plainly():
-        database = connect(settings)
-        try:
-            before = preparation.migrate(database, settings.data_dir)
-        finally:
-            database.close()
+    database = connect(settings)
+    try:
+        before = preparation.migrate(database, settings.data_dir)
+    finally:
+        database.close()
     if call.json:
         document({"from": before, "to": migrations.head()})
     else:
@@ -117,6 +112,8 @@ def migrate(ctx: typer.Context, data_dir: DataDir = None, json: Json = False) ->
 
 def opened(call: Invocation) -> Invocation:
     """The call with ``--allow-remote``: on the address that is set, or on all if that one is local."""
+    from config.settings import is_loopback
+
     allowed = replace(call, overrides={**call.overrides, "server.allow_remote": True})
     if not is_loopback(allowed.settings.server.host):
         return allowed
@@ -125,16 +122,19 @@ def opened(call: Invocation) -> Invocation:
 
 def _run(call: Invocation, main: Callable[[Settings], int]) -> None:
     """Run one process of the service in the foreground, with its log on stderr."""
+    from ops.supervisor.preparation import writing
+
     folder = call.settings.data_dir
-    try:
+    with writing(folder):
         (folder / "metrics").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Complaint(f"The data directory {folder} cannot be used: {error.strerror}.") from error
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder / "metrics")
+        importlib.import_module("config.telemetry")  # takes its room on the disk
+    # What the format does not show is not looked up for each line (the logging HOWTO's "Optimization").
+    logging._srcfile = None  # noqa: SLF001 - the documented switch
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of each plug-in it finds
-    with _plainly():
-        status = main(call.settings)
-    raise typer.Exit(status)
+    raise typer.Exit(main(call.settings))
 
 
 def _with_blas(settings: Settings) -> None:
@@ -146,18 +146,3 @@ def _with_blas(settings: Settings) -> None:
     if any(os.environ.get(name) != value for name, value in wanted.items()):
         command = penstock(*sys.argv[1:])
         os.execve(command[0], command, {**os.environ, **wanted, "PYTHONPATH": str(ROOT)})  # noqa: S606 - ourselves
-
-
-@contextmanager
-def _plainly() -> Iterator[None]:
-    """Say what the settings or the schema forbid without a traceback."""
-    import migrations
-    from config.sources import ConfigurationError
-    from models.database import Unavailable
-
-    try:
-        yield
-    except (ConfigurationError, migrations.SchemaError) as error:
-        raise Complaint(str(error), CONFIGURATION_ERROR) from error
-    except Unavailable as error:
-        raise Complaint(f"The database does not answer: {error}") from error

@@ -76,12 +76,15 @@ def bench(
     say(f"{facts['system']}, {facts['device']}, {facts['cores']} cores. {facts['note']}")
     if facts["blas"] == SLOW_BLAS and not quick:
         say("Without OpenBLAS the random Llama takes hours on a CPU; `penstock doctor` names the package.")
-    figures = list(run(chosen, effort, say))
-    found = as_document(figures, effort, facts)
-    if out is not None:
-        out.write_text(dumps(found, indent=2, default=str) + "\n", encoding="utf-8")
+    figures: list[Figure] = []
+    for figure in run(chosen, effort, say):
+        figures.append(figure)
+        say("  ".join(str(part) for part in _row(figure)))
+        if out is not None:  # at once: half an hour's measurements are not lost by what follows
+            found = as_document(figures, effort, facts)
+            out.write_text(dumps(found, indent=2, default=str) + "\n", encoding="utf-8")
     if call.json:
-        document(found)
+        document(as_document(figures, effort, facts))
     else:
         table(None, ("figure", ">value", ">target", ""), [_row(figure) for figure in figures])
         if quick:

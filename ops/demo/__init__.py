@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ops.blas import hint
 from ops.demo.play import Played, play
 from ops.demo.verdict import Verdict, judge
 from ops.demo.work import Work, choose
@@ -50,6 +51,8 @@ def run(
     work = choose(jobs)
     with _folder(folder, keep=keep) as place:
         tell(f"Starting the service in {place} …")
+        if advice := hint():
+            tell(advice)
         with Service(place, settings) as service:
             tell(f"It is up at {service.url}. Submitting {work.total} jobs …")
             played = play(service.client, work)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from ops.client import Client
 from ops.complaint import Complaint
-from ops.demo.work import Task, Work, body
+from ops.demo.work import Entry, Work, body
 from ops.show import say
 from ops.waiting import bar, count_ended
 from ops.wire import ENDED, Job
@@ -22,7 +22,7 @@ STALL_SECONDS = 1_800.0
 TELL_SECONDS = 10.0
 """How often a line is printed where there is no terminal for a bar."""
 
-Done = tuple[Task, Job]
+Done = tuple[Entry, Job]
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Played:
-    """Every task that was submitted, with its job when it had ended, and how long all took."""
+    """Every entry that was submitted, with its job when it had ended, and how long all took."""
 
     done: tuple[Done, ...]
     seconds: float
@@ -66,7 +66,7 @@ def play(connect: Callable[[], Client], work: Work) -> Played:
         try:
             parts: list[Future[list[Done]]] = [pool.submit(_bulk, connect, work.bulk, progress)]
             parts += [pool.submit(_talk, connect, turns, progress) for turns in work.conversations]
-            parts += [pool.submit(_talk, connect, [task], progress) for task in work.alone]
+            parts += [pool.submit(_talk, connect, [entry], progress) for entry in work.alone]
             _watch(parts, progress)
         finally:
             progress.leaving.set()
@@ -74,32 +74,32 @@ def play(connect: Callable[[], Client], work: Work) -> Played:
     return Played(tuple(done), time.monotonic() - begun)
 
 
-def _talk(connect: Callable[[], Client], turns: Sequence[Task], progress: Progress) -> list[Done]:
+def _talk(connect: Callable[[], Client], turns: Sequence[Entry], progress: Progress) -> list[Done]:
     """One conversation: each turn holds all earlier lines and the answers that came."""
     done: list[Done] = []
     earlier: list[tuple[str, str]] = []
     with connect() as client:
-        for task in turns:
-            job = client.submit(body(task, earlier), idempotency_key=uuid.uuid4().hex)
+        for entry in turns:
+            job = client.submit(body(entry, earlier), idempotency_key=uuid.uuid4().hex)
             while job["state"] not in ENDED and not progress.leaving.is_set():
                 job = client.wait(job["id"], LOOK_SECONDS)
             progress.add()
-            done.append((task, job))
+            done.append((entry, job))
             if job["result"] is None:
                 break
-            earlier.append((task.line.text, job["result"]["text"]))
+            earlier.append((entry.line.text, job["result"]["text"]))
     return done
 
 
-def _bulk(connect: Callable[[], Client], tasks: Sequence[Task], progress: Progress) -> list[Done]:
+def _bulk(connect: Callable[[], Client], entries: Sequence[Entry], progress: Progress) -> list[Done]:
     """Many jobs in one request; their answers are told apart by the metadata that they carry."""
     with connect() as client:
-        bulk = client.bulk(body(task) for task in tasks)
+        bulk = client.bulk(body(entry) for entry in entries)
         while not bulk["ended"] and not progress.leaving.is_set():
             progress.in_bulk = count_ended(bulk)
             bulk = client.bulk_state(bulk["id"], wait=LOOK_SECONDS)
         progress.in_bulk = count_ended(bulk)
-        by_name = {task.name: task for task in tasks}
+        by_name = {entry.name: entry for entry in entries}
         jobs = reversed(list(client.jobs(bulk=bulk["id"])))  # they come newest first
         return [(by_name[job["metadata"]["line"]], job) for job in jobs]
 
@@ -108,7 +108,7 @@ def _watch(parts: Sequence[Future[list[Done]]], progress: Progress) -> None:
     """A bar that follows the jobs, or a line now and then; returns when all parts are through."""
     told, moved, seen = time.monotonic(), time.monotonic(), 0
     with bar(progress.total) as shown:
-        task = shown.tasks[0].id
+        row = shown.tasks[0].id
         while not all(part.done() for part in parts):
             time.sleep(0.1)
             for part in parts:
@@ -119,7 +119,7 @@ def _watch(parts: Sequence[Future[list[Done]]], progress: Progress) -> None:
                 seen, moved = progress.done, now
             elif now - moved > STALL_SECONDS:
                 raise Complaint(f"No job has ended for {STALL_SECONDS:g} s; {seen} of {progress.total} had.")
-            shown.update(task, completed=seen, description="reading lines")
+            shown.update(row, completed=seen, description="reading lines")
             if shown.disable and now - told >= TELL_SECONDS:
                 told = now
                 say(f"{seen} of {progress.total} jobs have ended")

@@ -23,11 +23,11 @@ def show(outcome: Outcome) -> None:
 
 
 def _row(pair: Done) -> tuple[object, ...]:
-    task, job = pair
+    entry, job = pair
     found, total = right(pair)
     return (
-        task.name,
-        task.agent or "",
+        entry.name,
+        entry.agent or "",
         styled(job["state"], STATE_STYLES.get(job["state"], "")),
         seconds(between(job["created_at"], job["started_at"])),
         seconds(between(job["started_at"], job["finished_at"])),

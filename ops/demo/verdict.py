@@ -71,10 +71,10 @@ def judge(work: Work, played: Played, totals: Totals, *, is_pico: bool) -> Verdi
 
 
 def _reasons(work: Work, played: Played, mean_batch: float) -> Iterable[str]:
-    failed = [(task, job) for task, job in played.done if job["state"] != "succeeded"]
-    for task, job in failed[:5]:
+    failed = [(entry, job) for entry, job in played.done if job["state"] != "succeeded"]
+    for entry, job in failed[:5]:
         error = job["error"]
-        yield f"{task.name} {job['state']}" + (f": {error['type']}: {error['message']}" if error else "")
+        yield f"{entry.name} {job['state']}" + (f": {error['type']}: {error['message']}" if error else "")
     if len(failed) > 5:
         yield f"and {len(failed) - 5} other jobs did not succeed"
     if len(played.done) < work.total:

@@ -21,7 +21,7 @@ MAX_TOKENS = 256
 
 
 @dataclass(frozen=True)
-class Task:
+class Entry:
     """One real line to be read; ``name`` is its family and its number in the file."""
 
     name: str
@@ -31,11 +31,11 @@ class Task:
 
 @dataclass(frozen=True)
 class Work:
-    """All tasks by the way in which they are submitted."""
+    """All entries by the way in which they are submitted."""
 
-    conversations: tuple[tuple[Task, ...], ...]
-    alone: tuple[Task, ...]
-    bulk: tuple[Task, ...]
+    conversations: tuple[tuple[Entry, ...], ...]
+    alone: tuple[Entry, ...]
+    bulk: tuple[Entry, ...]
 
     @property
     def total(self) -> int:
@@ -48,42 +48,42 @@ def choose(jobs: int) -> Work:
     chosen = _spread(_named(load_lines()), jobs)
     conversations = []
     for family in AGENTS:
-        turns = [task for task in chosen if task.line.family == family][:TURNS]
-        conversations.append(tuple(Task(t.name, t.line, f"{family}-reader") for t in turns))
-    taken = {task.name for turns in conversations for task in turns}
-    left = [task for task in chosen if task.name not in taken]
+        turns = [entry for entry in chosen if entry.line.family == family][:TURNS]
+        conversations.append(tuple(Entry(t.name, t.line, f"{family}-reader") for t in turns))
+    taken = {entry.name for turns in conversations for entry in turns}
+    left = [entry for entry in chosen if entry.name not in taken]
     step = max(1, len(left) // ALONE)
     alone = left[::step][:ALONE]
-    bulk = [task for task in left if task not in alone]
+    bulk = [entry for entry in left if entry not in alone]
     return Work(tuple(conversations), tuple(alone), tuple(bulk))
 
 
-def _named(lines: Sequence[Line]) -> list[Task]:
+def _named(lines: Sequence[Line]) -> list[Entry]:
     return [
-        Task(f"{family}/{number}", line)
+        Entry(f"{family}/{number}", line)
         for family, group in groupby(lines, key=lambda line: line.family)
         for number, line in enumerate(group, start=1)
     ]
 
 
-def _spread(tasks: Sequence[Task], count: int) -> list[Task]:
-    """``count`` of the tasks at even distances, in their order."""
-    count = min(count, len(tasks))
-    return [tasks[at * len(tasks) // count] for at in range(count)]
+def _spread(entries: Sequence[Entry], count: int) -> list[Entry]:
+    """``count`` of the entries at even distances, in their order."""
+    count = min(count, len(entries))
+    return [entries[at * len(entries) // count] for at in range(count)]
 
 
-def body(task: Task, earlier: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
-    """The job for a task; ``earlier`` are the lines and answers of the conversation so far."""
+def body(entry: Entry, earlier: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
+    """The job for an entry; ``earlier`` are the lines and answers of the conversation so far."""
     messages = [{"role": "system", "content": SYSTEM_MESSAGE}]
     for said, answered in earlier:
         messages += [{"role": "user", "content": said}, {"role": "assistant", "content": answered}]
-    messages.append({"role": "user", "content": task.line.text})
+    messages.append({"role": "user", "content": entry.line.text})
     asked: dict[str, Any] = {
         "messages": messages,
         "max_tokens": MAX_TOKENS,
         "tags": ["demo"],
-        "metadata": {"line": task.name},
+        "metadata": {"line": entry.name},
     }
-    if task.agent is not None:
-        asked |= {"agent": task.agent, "priority": "interactive"}
+    if entry.agent is not None:
+        asked |= {"agent": entry.agent, "priority": "interactive"}
     return asked

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from config.settings import Settings
+from ops.blas import CURE
 from ops.doctor.finding import Finding, fail, ok, warn
 
 # In a process of its own: Metal belongs to the process that uses it, and MLX to the worker.
@@ -86,5 +87,5 @@ def _blas() -> Finding:
     return warn(
         "blas",
         "only MLX's own, which is about 15 times slower than OpenBLAS on a CPU",
-        "install libopenblas0 (Debian, Ubuntu) or openblas (Fedora, Arch)",
+        CURE,
     )

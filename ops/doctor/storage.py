@@ -45,10 +45,10 @@ def database(settings: Settings) -> Iterator[Finding]:
 def _schema(found: Database, revision: str | None) -> Iterator[Finding]:
     try:
         migrations.check(found)
+    except migrations.NewerSchemaError as error:
+        yield fail("migrations", str(error), "run the newer version of Penstock")
     except migrations.SchemaError as error:
-        newer = "newer version" in str(error)
-        cure = "run the newer version of Penstock" if newer else "`penstock up` or `penstock migrate` does it"
-        yield fail("migrations", str(error), cure) if newer else warn("migrations", str(error), cure)
+        yield warn("migrations", str(error), "`penstock up` or `penstock migrate` does it")
     else:
         yield ok("migrations", f"at {revision}, as this version wants it")
 

@@ -95,7 +95,7 @@ def wanted(fields: Sequence[str], rng: Random) -> tuple[str, ...]:
 
 
 def aside(rng: Random) -> str:
-    """A sentence that has nothing to do with the task."""
+    """A sentence that has nothing to do with what is asked."""
     text = rng.choice(ASIDES)
     return text.format(
         a=words.word(rng), b=words.word(rng), c=words.word(rng), n=rng.randint(2, 900),

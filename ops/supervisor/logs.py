@@ -8,15 +8,21 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
+
+from ops.show import say
 
 KEEP_BYTES = 32 * 1024 * 1024
 """Size at which a log is copied to ``<name>.log.1`` and begun anew."""
 
 
 class LogTail:
-    """Follows some log files in a thread and repeats each line with its child's name before it."""
+    """Follows some log files in a thread and repeats each line with its child's name before it.
+
+    Neither a reader that has gone nor a full disk ends it: logs are turned over all the same.
+    """
 
     def __init__(self, files: Mapping[str, Path], out: TextIO, poll_seconds: float = 0.1) -> None:
         self._width = max(map(len, files), default=0)
@@ -42,10 +48,10 @@ class LogTail:
 
     def _show(self) -> None:
         for log in self._logs:
-            for text in log.lines():
-                print(f"{log.name.ljust(self._width)} | {text}", file=self._out)
-            log.turn_over()
-        self._out.flush()
+            with suppress(FileNotFoundError):  # somebody has deleted it; its writer goes on unseen
+                for text in log.lines():
+                    say(f"{log.name.ljust(self._width)} | {text}", self._out)
+                log.turn_over()
 
 
 class _Log:
@@ -70,9 +76,16 @@ class _Log:
         return [text.decode(errors="replace") for text in whole]
 
     def turn_over(self) -> None:
-        """Copy a full file away and empty it: its writer appends, so it goes on at the new end."""
+        """Copy a full file away and empty it: its writer appends, so it goes on at the new end.
+
+        Where there is no room for the copy the text is let go: the jobs need the room more.
+        """
         if self._shown >= KEEP_BYTES:
-            shutil.copyfile(self._file, self._file.with_suffix(".log.1"))
+            copy = self._file.with_suffix(".log.1")
+            try:
+                shutil.copyfile(self._file, copy)
+            except OSError:
+                copy.unlink(missing_ok=True)
             with self._file.open("r+b") as stream:
                 stream.truncate(0)
             self._shown = 0

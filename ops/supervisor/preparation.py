@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -19,20 +21,48 @@ if TYPE_CHECKING:
 
 KEEP_BACKUPS = 5
 
+LEAST_FREE_BYTES = 48 * 2**20
+"""Room for a start: shared figures take 12 MiB of it, and a service with less than 32 left is not ready."""
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Say in a sentence why something cannot be written in the data directory.
+
+    Raises:
+        Complaint: the disk is full, or the place is not ours to write in.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise _full(folder) from error
+        raise Complaint(
+            f"The data directory {folder} cannot be written ({error.strerror}): "
+            "give yourself the right, or choose another folder with --data-dir."
+        ) from error
+
+
+def _full(folder: Path) -> Complaint:
+    return Complaint(
+        f"The disk is full: {folder} needs {LEAST_FREE_BYTES >> 20} MiB of room for a start. "
+        "Make it there, or choose another folder with --data-dir."
+    )
+
 
 def make_folder(folder: Path) -> None:
     """Make the data directory and the folders in it, readable by nobody else.
 
     Raises:
-        Complaint: the place cannot be written.
+        Complaint: the place cannot be written, or the disk is full.
     """
     os.umask(0o077)  # for all that we and our children make: rows, keys and logs are private
-    try:
+    with writing(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for part in ("logs", "metrics", "backups"):
             (folder / part).mkdir(exist_ok=True)
-    except OSError as error:
-        raise Complaint(f"The data directory {folder} cannot be made: {error.strerror}.") from error
+    if shutil.disk_usage(folder).free < LEAST_FREE_BYTES:
+        raise _full(folder)
 
 
 @contextmanager
@@ -40,9 +70,11 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold the data directory for one `up` alone; the lock goes with the process, however it ends.
 
     Raises:
-        Complaint: another one holds it.
+        Complaint: another one holds it, or the lock cannot be written.
     """
-    with (folder / "lock").open("a+", encoding="utf-8") as file:
+    with writing(folder):
+        file = (folder / "lock").open("a+", encoding="utf-8")
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -52,9 +84,10 @@ def locked(folder: Path) -> Iterator[None]:
                 f"Another `penstock up` (process {holder}) runs on {folder}: stop it, "
                 "or choose another folder with --data-dir."
             ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        with writing(folder):
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
         yield
 
 
@@ -62,18 +95,15 @@ def migrate(database: Database, folder: Path) -> str | None:
     """Bring the schema up to this program's, after a copy of an SQLite file; returns the old revision.
 
     Raises:
-        Complaint: the schema is newer than this program.
+        migrations.NewerSchemaError: the schema is newer than this program.
+        migrations.NoDatabaseError: what is there is no database.
+        Complaint: no copy could be made.
     """
     import migrations
 
-    before = migrations.current(database)
-    if migrations.is_current(database):
+    before = migrations.check_known(database)
+    if before == migrations.head():
         return before
-    try:
-        migrations.check(database)
-    except migrations.SchemaError as error:
-        if before is not None and "newer version" in str(error):
-            raise Complaint(str(error)) from error
     if before is not None and database.dialect == "sqlite":
         say(f"Backed the database up to {back_up(Path(database.engine.url.database or ''), folder, before)}")
     say(f"Migrating the database from {before or 'nothing'} to {migrations.head()}")
@@ -82,12 +112,22 @@ def migrate(database: Database, folder: Path) -> str | None:
 
 
 def back_up(file: Path, folder: Path, revision: str) -> Path:
-    """Copy a live SQLite file into ``folder``/backups and keep the last five copies."""
+    """Copy a live SQLite file into ``folder``/backups and keep the last five copies.
+
+    Raises:
+        Complaint: the copy could not be made; what there was of it is gone.
+    """
     backups = folder / "backups"
     backups.mkdir(exist_ok=True)
     made = backups / f"penstock-{revision}-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.db"
-    with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(made)) as copy:
-        source.backup(copy)
+    try:
+        with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(made)) as copy:
+            source.backup(copy)
+    except sqlite3.Error as error:
+        made.unlink(missing_ok=True)
+        raise Complaint(
+            f"{file} cannot be copied into {backups} before it is migrated ({error}): make room there."
+        ) from error
     made.chmod(0o600)
     copies = sorted(backups.glob("penstock-*.db"), key=lambda path: path.stat().st_mtime_ns)
     for old in copies[:-KEEP_BACKUPS]:

@@ -45,14 +45,16 @@ class Supervisor:
         policy: Policy | None = None,
         on_death: Callable[[int], None] | None = None,
         poll_seconds: float = 0.1,
+        tell: Callable[[str], None] = say,
     ) -> None:
         self._children = children
         self._policy = policy or Policy()
         self._on_death = on_death or (lambda _pid: None)
         self._poll_seconds = poll_seconds
+        self._tell = tell
         self._deaths: dict[str, deque[float]] = {child.program.name: deque() for child in children}
         self._due: dict[str, float] = {}
-        self._signals = 0
+        self._asked: list[str] = []
         self._bell = threading.Event()
 
     def run(self, is_ready: Callable[[], bool], on_ready: Callable[[], None]) -> int:
@@ -65,22 +67,25 @@ class Supervisor:
             try:
                 self._watch(is_ready, on_ready)
             except GaveUpError as error:
-                say(f"Giving up: {error}")
+                self._tell(f"Giving up: {error}")
                 self._stop()
                 return 1
+            self._tell(f"Stopping: {self._asked[0]}")
             return 0 if self._stop() else 1
 
-    def stop_soon(self) -> None:
+    def stop_soon(self, why: str = "asked to") -> None:
         """Ask for a stop, as a first signal does; a second call is like a second signal."""
-        self._signals += 1
+        self._asked.append(why)
         self._bell.set()
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
-        def heard(_number: int, _frame: FrameType | None) -> None:
-            self.stop_soon()
+        def heard(number: int, _frame: FrameType | None) -> None:
+            self.stop_soon(signal.Signals(number).name)  # told by the loop: a handler must not print
 
         before = {number: signal.signal(number, heard) for number in STOPPING}
+        if before[signal.SIGHUP] is signal.SIG_IGN:  # we were started under nohup
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
         try:
             yield
         finally:
@@ -92,7 +97,7 @@ class Supervisor:
         for child in self._children:
             child.start()
         ready = False
-        while not self._signals:
+        while not self._asked:
             self._revive()
             if not ready and is_ready():
                 ready = True
@@ -131,7 +136,10 @@ class Supervisor:
                 f"(last: {_reason(status)}); its last words are in {child.log}"
             )
         pause = self._policy.pause(len(deaths))
-        say(f"{name} died ({_reason(status)}); starting it again in {pause:g} s")
+        self._tell(
+            f"{name} died ({_reason(status)}); starting it again in {pause:g} s; "
+            f"its last words are in {child.log}"
+        )
         return pause
 
     def _stop(self) -> bool:
@@ -142,8 +150,8 @@ class Supervisor:
                 continue
             child.terminate()
             clean = self._await_end(child) and clean
-            if self._signals > 1:
-                say("Second signal: ending everything at once")
+            if len(self._asked) > 1:
+                self._tell(f"Once more ({self._asked[1]}): ending everything at once")
                 self._kill_all()
                 return False
         return clean
@@ -151,18 +159,18 @@ class Supervisor:
     def _await_end(self, child: Child) -> bool:
         name, grace = child.program.name, child.program.grace_seconds
         deadline = time.monotonic() + grace
-        while child.lives and self._signals < 2 and time.monotonic() < deadline:
+        while child.lives and len(self._asked) < 2 and time.monotonic() < deadline:
             time.sleep(min(0.02, self._poll_seconds))
         if child.lives:
-            if self._signals < 2:
-                say(f"{name} did not stop within {grace:g} s; ending it")
+            if len(self._asked) < 2:
+                self._tell(f"{name} did not stop within {grace:g} s; ending it")
             child.kill()
             return False
         status = child.ended()
         if child.pid is not None:
             self._on_death(child.pid)
         if status not in (0, -signal.SIGTERM):
-            say(f"{name} stopped badly ({_reason(status or 0)}); its reason is in {child.log}")
+            self._tell(f"{name} stopped badly ({_reason(status or 0)}); its reason is in {child.log}")
             return False
         return True
 

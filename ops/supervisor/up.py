@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,21 +17,23 @@ import httpx2
 
 from config.names import variable
 from ops.addresses import address, claim_port
-from ops.lifeline import Lifeline
-from ops.show import line, say
+from ops.blas import hint
+from ops.lifeline import Lifeline, grace
+from ops.show import say
 from ops.storage import connect
 from ops.supervisor.child import Child, Program, penstock
 from ops.supervisor.logs import LogTail
-from ops.supervisor.preparation import first_key, locked, make_folder, migrate, write_private
+from ops.supervisor.preparation import first_key, locked, make_folder, migrate, write_private, writing
 from ops.supervisor.supervisor import Supervisor
+from workers.stopping import SETTLE_SECONDS
 
 if TYPE_CHECKING:
     from config.settings import Settings
     from models.database import Database
 
 API_GRACE_SECONDS = 15.0
-WORKER_MARGIN_SECONDS = 15.0
-"""What a worker may need beyond its own grace time to write down what it gives back."""
+EXIT_SECONDS = 5.0
+"""What a worker may need to end as a process when all that it has to do is done."""
 
 
 def serve(settings: Settings, overrides: Mapping[str, Any], *, as_json: bool) -> int:
@@ -39,17 +43,16 @@ def serve(settings: Settings, overrides: Mapping[str, Any], *, as_json: bool) ->
     the children get through their environment.
 
     Raises:
-        Complaint: the data directory is in use or cannot be made, the port is
-            taken, or the schema is newer than this program.
+        Complaint: the data directory is in use or cannot be written, or the port is taken.
+        migrations.SchemaError: the schema is newer than this program, or there is no database.
+        models.database.Unavailable: the database does not answer.
     """
     folder = settings.data_dir
     make_folder(folder)
-    from config import telemetry  # counts in a folder that must be there when it is imported
-
     with locked(folder):
         port = claim_port(settings.server.host, settings.server.port)
         database = _prepared(settings)
-        telemetry.prepare_directory(folder / "metrics")
+        forget = _figures(folder)
         lifeline = Lifeline()
         given = {**overrides, "data_dir": folder, "server.port": port}
         children = [
@@ -59,9 +62,11 @@ def serve(settings: Settings, overrides: Mapping[str, Any], *, as_json: bool) ->
         tail = LogTail({child.program.name: child.log for child in children}, sys.stderr)
         tail.start()
         say(f"Starting Penstock in {folder} …")
+        if settings.engine.backend == "mlx" and (advice := hint()):
+            say(advice)
         readiness = Readiness(address(settings.server.host, port), database, children, settings.default_llm)
         try:
-            return Supervisor(children, on_death=telemetry.forget_process).run(
+            return Supervisor(children, on_death=forget, tell=diary(folder / "logs" / "up.log")).run(
                 readiness.look, lambda: announce(folder, readiness.url, as_json=as_json)
             )
         finally:
@@ -83,15 +88,37 @@ def _prepared(settings: Settings) -> Database:
     return database
 
 
+def _figures(folder: Path) -> Callable[[int], None]:
+    """Empty the folder of the figures that the children share; returns what forgets a child that ended."""
+    from config import telemetry  # before the folder is named: `up` itself counts nothing
+
+    with writing(folder):
+        telemetry.prepare_directory(folder / "metrics")
+    os.environ[telemetry.DIRECTORY_VARIABLE] = str(folder / "metrics")
+    return telemetry.forget_process
+
+
+def diary(file: Path) -> Callable[[str], None]:
+    """What says a sentence and keeps it in ``file``, with the time, as the children keep their logs."""
+
+    def tell(message: str) -> None:
+        say(message)
+        with suppress(OSError), file.open("a", encoding="utf-8") as stream:
+            stream.write(f"{datetime.now(UTC).astimezone():%Y-%m-%d %H:%M:%S} up: {message}\n")
+
+    return tell
+
+
 def programs(settings: Settings, overrides: Mapping[str, Any]) -> list[Program]:
     """The processes of the service, in the order in which they are stopped: the door first."""
     environment = variables(overrides)
     environment["PROMETHEUS_MULTIPROC_DIR"] = str(settings.data_dir / "metrics")
-    grace = settings.worker.grace_seconds + WORKER_MARGIN_SECONDS
+    patience = settings.worker.grace_seconds + SETTLE_SECONDS + EXIT_SECONDS
+    by_worker = environment | grace(patience)
     return [
-        Program("api", penstock("api"), environment, API_GRACE_SECONDS),
-        Program("inference", penstock("worker", "inference"), environment | preloaded(settings), grace),
-        Program("errands", penstock("worker", "errands"), environment, grace),
+        Program("api", penstock("api"), environment | grace(API_GRACE_SECONDS), API_GRACE_SECONDS),
+        Program("inference", penstock("worker", "inference"), by_worker | preloaded(settings), patience),
+        Program("errands", penstock("worker", "errands"), by_worker, patience),
     ]
 
 
@@ -128,9 +155,13 @@ class Readiness:
     def look(self) -> bool:
         """One look; takes about a second at the most."""
         from models.base import utcnow
+        from models.database import Unavailable
 
         self.started = self.started or utcnow()
-        return self._workers_live() and self._api_is_green()
+        try:
+            return self._workers_live() and self._api_is_green()
+        except Unavailable:  # the children try again too
+            return False
 
     def _api_is_green(self) -> bool:
         try:
@@ -151,7 +182,8 @@ class Readiness:
 
 def announce(folder: Path, url: str, *, as_json: bool) -> None:
     """Tell where the service is, where its key is, and one line that tries it."""
-    write_private(folder / "address", url + "\n")
+    with writing(folder):
+        write_private(folder / "address", url + "\n")
     key_file = folder / "api-key"
     curl = (
         f'curl -s {url}/v1/jobs -H "Authorization: Bearer $(cat {shlex.quote(str(key_file))})" '
@@ -159,6 +191,6 @@ def announce(folder: Path, url: str, *, as_json: bool) -> None:
     )
     if as_json:
         facts = {"address": url, "key_file": str(key_file), "data_dir": str(folder), "curl": curl}
-        line({**facts, "pid": os.getpid()})
-        return
-    print(f"\nPenstock is up at {url}\nIts key is in {key_file}\nTry:\n\n  {curl}\n", flush=True)
+        say(json.dumps({**facts, "pid": os.getpid()}), sys.stdout)
+    else:
+        say(f"\nPenstock is up at {url}\nIts key is in {key_file}\nTry:\n\n  {curl}\n", sys.stdout)

@@ -6,7 +6,7 @@ import io
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,14 @@ from ops.cli import main
 from ops.client import Client
 from ops.supervisor.preparation import write_private
 from tests.service import Service
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 20) -> None:
+    """Fail unless ``holds`` comes true in time."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.01)
 
 
 @dataclass
@@ -95,8 +103,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     thread.start()
     write_private(folder / "api-key", key)
     try:
-        while not server.started:
-            time.sleep(0.005)
+        wait_until(lambda: server.started)
         port = server.servers[0].sockets[0].getsockname()[1]
         url = f"http://127.0.0.1:{port}"
         write_private(folder / "address", url)

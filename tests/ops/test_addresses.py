@@ -6,7 +6,8 @@ import socket
 
 import pytest
 
-from ops.addresses import address, claim_port, is_loopback
+from config.settings import is_loopback
+from ops.addresses import address, claim_port
 from ops.complaint import Complaint
 
 

@@ -12,7 +12,7 @@ from ops.client import Client
 from ops.demo import tables
 from ops.demo.play import Played, play
 from ops.demo.verdict import judge
-from ops.demo.work import AGENTS, TURNS, Task, body, choose
+from ops.demo.work import AGENTS, TURNS, Entry, body, choose
 from ops.figures import Totals, totals
 from ops.lines import SYSTEM_MESSAGE, load_lines
 from ops.wire import Job
@@ -36,27 +36,27 @@ def job(text: str | None, state: str = "succeeded") -> Job:
     return cast(Job, made)
 
 
-def perfect(task: Task) -> str:
-    """The right answer for a task."""
-    return json.dumps(task.line.expected)
+def perfect(entry: Entry) -> str:
+    """The right answer for an entry."""
+    return json.dumps(entry.line.expected)
 
 
 @pytest.fixture
 def played() -> Played:
     """Work that was all answered rightly."""
     work = choose(120)
-    tasks = [*work.bulk, *work.alone, *(task for turns in work.conversations for task in turns)]
-    return Played(tuple((task, job(perfect(task))) for task in tasks), seconds=10.0)
+    entries = [*work.bulk, *work.alone, *(entry for turns in work.conversations for entry in turns)]
+    return Played(tuple((entry, job(perfect(entry))) for entry in entries), seconds=10.0)
 
 
 def test_all_families_and_ways_of_submitting() -> None:
     """120 different lines are chosen from every family: agents' turns, single jobs and a bulk."""
     work = choose(120)
-    tasks = [*work.bulk, *work.alone, *(task for turns in work.conversations for task in turns)]
-    assert work.total == len({task.name for task in tasks}) == 120
-    assert {task.line.family for task in tasks} == {line.family for line in load_lines()}
+    entries = [*work.bulk, *work.alone, *(entry for turns in work.conversations for entry in turns)]
+    assert work.total == len({entry.name for entry in entries}) == 120
+    assert {entry.line.family for entry in entries} == {line.family for line in load_lines()}
     assert [len(turns) for turns in work.conversations] == [TURNS] * len(AGENTS)
-    assert all(task.agent for turns in work.conversations for task in turns)
+    assert all(entry.agent for turns in work.conversations for entry in turns)
     assert len(work.alone) > 1
 
 
@@ -75,7 +75,7 @@ def test_a_perfect_run(played: Played) -> None:
     verdict = judge(choose(120), played, BUSY, is_pico=True)
     assert verdict.reasons == ()
     assert verdict.known[0] == verdict.known[1] > 300
-    valkey = [task for task, _ in played.done if task.line.family == "valkey"]
+    valkey = [entry for entry, _ in played.done if entry.line.family == "valkey"]
     assert verdict.unknown == (4 * len(valkey), 4 * len(valkey))
     assert str(verdict.cost) == "0.005400"
     assert (verdict.tokens_per_second, verdict.mean_batch) == (600, 10)
@@ -84,7 +84,7 @@ def test_a_perfect_run(played: Played) -> None:
 
 def test_too_many_wrong_answers(played: Played) -> None:
     """Less than nine tenths of the fields fail the demo for pico; for another LLM they are only told."""
-    wrong = tuple((task, job("{}") if at % 5 == 0 else done) for at, (task, done) in enumerate(played.done))
+    wrong = tuple((entry, job("{}") if at % 5 == 0 else done) for at, (entry, done) in enumerate(played.done))
     (reason,) = judge(choose(120), Played(wrong, 10.0), BUSY, is_pico=True).reasons
     assert reason.startswith("accuracy is ")
     assert judge(choose(120), Played(wrong, 10.0), BUSY, is_pico=False).reasons == ()
@@ -92,10 +92,10 @@ def test_too_many_wrong_answers(played: Played) -> None:
 
 def test_failed_and_missing_jobs(played: Played) -> None:
     """A job that failed, and turns that were therefore never submitted, fail the demo."""
-    (task, _), *others = played.done
-    broken = Played(((task, job(None, "failed")), *others[:-2]), 10.0)
+    (entry, _), *others = played.done
+    broken = Played(((entry, job(None, "failed")), *others[:-2]), 10.0)
     reasons = judge(choose(120), broken, BUSY, is_pico=True).reasons
-    assert reasons == (f"{task.name} failed: timeout: too long", "2 jobs were never submitted")
+    assert reasons == (f"{entry.name} failed: timeout: too long", "2 jobs were never submitted")
 
 
 def test_small_batches(played: Played) -> None:

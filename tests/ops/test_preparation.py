@@ -47,7 +47,7 @@ def test_the_folder_is_private(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     """A plain sentence names the folder."""
     (tmp_path / "file").touch()
-    with pytest.raises(Complaint, match="cannot be made"):
+    with pytest.raises(Complaint, match="cannot be written"):
         preparation.make_folder(tmp_path / "file" / "data")
 
 
@@ -106,7 +106,7 @@ def test_a_newer_schema_is_refused(database: Database, tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "penstock.db")) as raw:
         raw.execute("UPDATE alembic_version SET version_num = 'from-the-future'")
         raw.commit()
-    with pytest.raises(Complaint, match="newer version"):
+    with pytest.raises(migrations.NewerSchemaError, match="newer version"):
         preparation.migrate(database, tmp_path)
     assert not (tmp_path / "backups").exists()
 

@@ -14,9 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from models.database import Database
 from ops.lifeline import Lifeline
 from ops.supervisor.child import Child, Program
 from ops.supervisor.supervisor import Policy, Supervisor
+from ops.supervisor.up import Readiness, diary
+from tests.ops.conftest import wait_until
 
 QUICK = Policy(first_pause=0.05, longest_pause=0.4, deaths=4, within_seconds=30)
 LIVES = "import time; time.sleep(60)"
@@ -33,14 +36,6 @@ assert hold(0.5)
 print('held', flush=True)
 time.sleep(60)
 """
-
-
-def wait_until(holds: Callable[[], bool], seconds: float = 20) -> None:
-    """Fail unless ``holds`` comes true in time."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.01)
 
 
 def is_alive(pid: int) -> bool:
@@ -85,9 +80,9 @@ def test_starts_all_and_stops_all(make_child: Callable[..., Child]) -> None:
 
 
 def test_a_dead_child_is_started_again_after_growing_pauses(
-    make_child: Callable[..., Child], tmp_path: Path
+    make_child: Callable[..., Child], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A child that dies twice is started a third time, and each pause is longer than the one before."""
+    """A child that dies twice is started a third time after longer pauses, and each time it is told why."""
     births = tmp_path / "births"
     code = f"""
         import pathlib, sys, time
@@ -101,6 +96,9 @@ def test_a_dead_child_is_started_again_after_growing_pauses(
     first, second, third = map(float, births.read_text().split())
     assert second - first >= QUICK.pause(1)
     assert third - second >= QUICK.pause(2) > QUICK.pause(1)
+    told = capsys.readouterr().err.splitlines()
+    again = "mortal died (exit status 7); starting it again in {} s; its last words are in {}"
+    assert told[:2] == [again.format(pause, child.log) for pause in ("0.05", "0.1")]
 
 
 def test_gives_up_on_a_child_that_keeps_dying(
@@ -150,20 +148,60 @@ def test_a_child_that_does_not_stop_is_ended_and_that_is_not_clean(
     assert "did not stop within 0.2 s" in capsys.readouterr().err
 
 
-def test_a_second_signal_ends_everything_at_once(make_child: Callable[..., Child]) -> None:
-    """The second SIGTERM does not wait for anybody's grace time."""
+def test_a_second_signal_ends_everything_at_once(
+    make_child: Callable[..., Child], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second signal does not wait for anybody's grace time, and both are told by their names."""
     child = make_child("deaf", DEAF, grace_seconds=30)
     supervisor = Supervisor([child], QUICK, poll_seconds=0.01)
 
     def insist() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
-        again = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM))
+        again = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
         again.start()
 
     begun = time.monotonic()
     assert supervisor.run(lambda: child.log.exists() and child.log.read_text() == "deaf\n", insist) == 1
     assert time.monotonic() - begun < 10
     assert not child.lives
+    told = capsys.readouterr().err.splitlines()
+    assert told == ["Stopping: SIGTERM", "Once more (SIGINT): ending everything at once"]
+
+
+def test_a_hang_up_that_was_ignored_stays_ignored(
+    make_child: Callable[..., Child], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Under nohup the service goes on when the terminal is closed; without, a hang-up asks for a stop."""
+    supervisor = Supervisor([make_child("one", LIVES)], QUICK, poll_seconds=0.01)
+    ending = threading.Timer(0.3, supervisor.stop_soon)
+
+    def hang_up() -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        ending.start()
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert supervisor.run(lambda: True, hang_up) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+        ending.cancel()
+    assert capsys.readouterr().err == "Stopping: asked to\n"
+
+
+def test_the_diary_keeps_what_was_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the supervisor says stands in its log too, with the time; without one it is said all the same."""
+    diary(tmp_path / "up.log")("one died")
+    diary(tmp_path / "no folder" / "up.log")("two died")
+    assert capsys.readouterr().err == "one died\ntwo died\n"
+    day, _, words = (tmp_path / "up.log").read_text().split(" ", 2)
+    assert (len(day), words) == (10, "up: one died\n")
+
+
+def test_a_database_that_is_away_is_waited_for() -> None:
+    """Until it answers the service is not ready, and that is all."""
+    database = Database.connect("postgresql://127.0.0.1:9/none")
+    assert not Readiness("http://127.0.0.1:9", database, [], "pico").look()
+    database.close()
 
 
 def test_children_notice_that_their_supervisor_was_killed(tmp_path: Path) -> None:
