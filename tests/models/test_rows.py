@@ -44,9 +44,14 @@ def test_they_are_written_together_at_the_commit(database: Database) -> None:
 
 def test_a_rollback_forgets_them(database: Database) -> None:
     """Rows of a transaction that failed are never written."""
-    with pytest.raises(ValueError, match="no"), database.write() as session:
-        audit.record(session, [act(1)])
-        raise ValueError("no")
+
+    def fail() -> None:
+        with database.write() as session:
+            audit.record(session, [act(1)])
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        fail()
     with database.write() as session:
         audit.record(session, [act(2)])
         rows.write(session)
