@@ -48,6 +48,7 @@ class Door:
         self.database = database
         self.together = Together(database)
         self.broker = broker or make_broker(settings, database)
+        self._owns_broker = broker is None
         self.live = make_live_log(settings, database)
         self.prices = prices or Prices()
         self.keyring = Keyring(database)
@@ -72,6 +73,8 @@ class Door:
         self.watcher.close()
         self.sightings.close()
         self.live.close()
+        if self._owns_broker:
+            self.broker.close()
 
 
 @dataclass(frozen=True, slots=True)

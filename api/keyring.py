@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import time
 from collections.abc import Callable
 
@@ -17,7 +16,7 @@ SECONDS = 3.0
 MOST = 10_000
 """Keys remembered at once."""
 
-SHAPE = re.compile(r"pk_[0-9a-f]{1,32}_[A-Za-z0-9_-]{1,128}")
+SHAPE = keys.SHAPE
 
 
 class Keyring:

@@ -137,9 +137,7 @@ class Worker(Section):
 
     heartbeat_ms: int = Field(1_000, ge=50, description="How often a worker raises its counter.")
     lease_seconds: float = Field(15, gt=0, description="Silence after which a worker counts as lost.")
-    control_ms: int = Field(
-        100, ge=10, le=250, description="How often a worker looks for cancels and commands."
-    )
+    control_ms: int = Field(100, ge=10, le=250, description="How often a worker looks for cancels.")
     look_seconds: float = Field(
         5, ge=0, description="How often a worker looks for jobs without a hint; 0 is never."
     )

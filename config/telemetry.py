@@ -82,7 +82,7 @@ hints = Counter("penstock_hints_total", "Hints to the workers, by what became of
 """Counts hints; ``outcome`` is sent, failed or received."""
 
 sweeps = Counter("penstock_sweeps_total", "Rows the sweeper put right, by what it did.", ["action"])
-"""Counts repairs; ``action`` is such as rescued, expired, released or hinted."""
+"""Counts repairs; ``action`` is rescued, moved_on or hinted."""
 
 worker_heartbeats = Counter("penstock_worker_heartbeats_total", "Heartbeats of the workers.", ["kind"])
 """Counts raised heartbeats; a rate of zero means that no worker of the kind lives."""

@@ -99,11 +99,6 @@ def current(database: Database) -> str | None:
         ) from error
 
 
-def is_current(database: Database) -> bool:
-    """Whether the database is at :func:`head`."""
-    return current(database) == head()
-
-
 def check(database: Database) -> None:
     """Do nothing if the schema fits.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import PoolProxiedConnection
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from models.database import Database
 
@@ -29,12 +30,12 @@ class Changes:
         """Whether something may have changed since the last look; the first look says yes."""
         if self._engine is None:
             return True
-        if self._connection is None:
-            self._connection = self._engine.raw_connection()
-            self._connection.detach()  # kept for long, so not counted among the pool's
         try:
+            if self._connection is None:
+                self._connection = self._engine.raw_connection()
+                self._connection.detach()  # kept for long, so not counted among the pool's
             before, self._version = self._version, _count(self._connection)
-        except self._engine.dialect.loaded_dbapi.Error:
+        except (self._engine.dialect.loaded_dbapi.Error, PoolTimeout):
             self.close()  # whoever looks closer will see what is wrong
             return True
         return self._version != before

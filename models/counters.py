@@ -1,4 +1,4 @@
-"""Counters of states and costs, kept as deltas in the transactions that change them.
+"""Counters of states, kept as deltas in the transactions that change them.
 
 A transaction only ever adds rows here, so writers never queue for one row; the
 errands worker folds old deltas together, and :func:`drift` proves the sums.

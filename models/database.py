@@ -26,6 +26,9 @@ __all__ = ["Database", "Session", "Turnstile", "Unavailable", "make_engine"]
 
 READ_ONLY = "penstock_read_only"
 
+BUSY_TIMEOUT_MS = 10_000
+"""How long a writer waits in front of SQLite's lock, and then for it, unless it is set."""
+
 _NO_ANSWER = (OperationalError, InterfaceError, PoolTimeout)
 
 
@@ -43,9 +46,14 @@ def _reachable() -> Iterator[None]:
 
 
 class Turnstile:
-    """A lock that lets waiting threads through in the order in which they came."""
+    """A lock that lets waiting threads through in the order in which they came.
 
-    def __init__(self) -> None:
+    Who has waited for so many ``seconds`` goes away by Unavailable: when another process holds
+    SQLite's lock, those who queue wait together and not each in turn.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
         self._guard = threading.Lock()
         self._held = False
         self._waiting: deque[threading.Lock] = deque()
@@ -58,7 +66,14 @@ class Turnstile:
             ticket = threading.Lock()
             ticket.acquire()
             self._waiting.append(ticket)
-        ticket.acquire()
+        if not ticket.acquire(timeout=self._seconds):
+            self._give_up(ticket)
+
+    def _give_up(self, ticket: threading.Lock) -> None:
+        with self._guard:
+            if ticket in self._waiting:  # else it has been let through meanwhile
+                self._waiting.remove(ticket)
+                raise Unavailable("database is locked")
 
     def __exit__(self, *_: object) -> None:
         with self._guard:
@@ -68,7 +83,7 @@ class Turnstile:
                 self._held = False
 
 
-def make_engine(url: str, *, pool_size: int = 16, busy_timeout_ms: int = 10_000) -> Engine:
+def make_engine(url: str, *, pool_size: int = 16, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> Engine:
     """An engine for ``url``; plain ``postgresql://`` means psycopg 3.
 
     Raises:
@@ -117,18 +132,19 @@ def _begin_sqlite(connection: Connection) -> None:
 class Database:
     """Transactions on one engine: ``write`` for changes, ``read`` for looking."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> None:
         self.engine = engine
         self.dialect = engine.dialect.name
         snapshot = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         options = {READ_ONLY: True} if self.dialect == "sqlite" else snapshot
         self._reader = engine.execution_options(**options)
-        self._turnstile = Turnstile() if self.dialect == "sqlite" else nullcontext()
+        self._turnstile = Turnstile(busy_timeout_ms / 1000) if self.dialect == "sqlite" else nullcontext()
 
     @classmethod
-    def connect(cls, url: str, *, pool_size: int = 16, busy_timeout_ms: int = 10_000) -> Database:
+    def connect(cls, url: str, *, pool_size: int = 16, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> Database:
         """A database at ``url``; errors as in :func:`make_engine`."""
-        return cls(make_engine(url, pool_size=pool_size, busy_timeout_ms=busy_timeout_ms))
+        engine = make_engine(url, pool_size=pool_size, busy_timeout_ms=busy_timeout_ms)
+        return cls(engine, busy_timeout_ms)
 
     @contextmanager
     def write(self) -> Iterator[Session]:

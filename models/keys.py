@@ -14,7 +14,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.base import Base, UtcDateTime
 
-_SHAPE = re.compile(r"pk_([0-9a-f]{12})_(.+)")
+SHAPE = re.compile(r"pk_([0-9a-f]{12})_([A-Za-z0-9_-]{1,128})")
 """What is shaped otherwise is never looked up: PostgreSQL, for one, refuses NUL in a text."""
 
 _UNKNOWN = hashlib.sha256(b"").hexdigest()
@@ -52,7 +52,7 @@ def create(session: Session, tenant_id: str, name: str, now: datetime) -> str:
 
 def verify(session: Session, presented: str) -> Caller | None:
     """The caller behind a key; None for a wrong, revoked or malformed one (in constant time)."""
-    shape = _SHAPE.fullmatch(presented)
+    shape = SHAPE.fullmatch(presented)
     key_id, secret = shape.groups() if shape else ("", "")
     row = session.get(ApiKey, key_id) if shape else None
     digest = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()

@@ -13,7 +13,8 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -51,7 +52,7 @@ class Length:
 
 
 class PromptRefused(ValueError):  # noqa: N818 - named for what happened, not for being an error
-    """The LLM's chat template cannot express these messages; the message says why."""
+    """The LLM's chat template or tokenizer cannot express these messages; the message says why."""
 
 
 class PromptEncoder:
@@ -67,7 +68,7 @@ class PromptEncoder:
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
         """Return the tokens of ``messages``, ready for the assistant's turn; raises PromptRefused."""
-        with self._lock:
+        with self._lock, _refusing(messages):
             if not self._has_template():
                 return list(self._tokenizer.encode(plain_text(messages)))
             return list(self._apply_template(messages, tokenize=True))
@@ -78,7 +79,7 @@ class PromptEncoder:
         A prompt can be a thousand times longer than any context: the work is
         bounded by ``most``, not by the prompt.
         """
-        with self._lock:
+        with self._lock, _refusing(messages):
             text = self._render(messages)
             beyond = len(text) > PIECE and self._is_beyond(text, most)
         return Length(most, exact=False) if beyond else Length(len(self.encode(messages)))
@@ -118,18 +119,10 @@ class PromptEncoder:
         return str(self._apply_template(messages, tokenize=False))
 
     def _apply_template(self, messages: Sequence[Message], *, tokenize: bool) -> Any:
-        from jinja2 import TemplateError
-
         turns = [{"role": turn.role, "content": turn.text} for turn in messages]
-        try:
-            return self._tokenizer.apply_chat_template(
-                turns, add_generation_prompt=True, tokenize=tokenize, return_dict=False
-            )
-        except (TemplateError, TypeError, ValueError, LookupError) as error:
-            roles = ", ".join(turn["role"] for turn in turns[:8])
-            raise PromptRefused(
-                f"the LLM's chat template refuses these messages ({roles}): {error}"
-            ) from error
+        return self._tokenizer.apply_chat_template(
+            turns, add_generation_prompt=True, tokenize=tokenize, return_dict=False
+        )
 
 
 class PromptCounter:
@@ -165,6 +158,19 @@ class PromptCounter:
             if not self._is_loaded and self._path and Path(self._path).is_dir():
                 self._encoder, self._is_loaded = _load_encoder(self._path), True
             return self._encoder
+
+
+@contextmanager
+def _refusing(messages: Sequence[Message]) -> Iterator[None]:
+    """Templates and tokenizers raise anything, a bare Exception too: it concerns these messages alone."""
+    try:
+        yield
+    except Exception as error:
+        roles = ", ".join(turn.role for turn in messages[:8])
+        reason = str(error) or type(error).__name__
+        raise PromptRefused(
+            f"the LLM's chat template or tokenizer refuses these messages ({roles}): {reason}"
+        ) from error
 
 
 def plain_text(messages: Sequence[Message]) -> str:

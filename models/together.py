@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from copy import copy
 from typing import Generic, TypeVar
 
 from sqlalchemy.orm import Session
@@ -84,7 +85,7 @@ class Together:
         hooks.run(after)  # it may take its time, and only the leader's own
 
     def _run(self, group: list[_Ticket[object]], after: list[Callable[[], None]]) -> None:
-        error: BaseException | None = None
+        error: Exception | None = None
         try:
             with self._database.write() as session:
                 group += self._take()  # whoever came while the lock was waited for is in it
@@ -98,7 +99,7 @@ class Together:
             group += () if group else self._take()
             error = failure
         for ticket in group:
-            ticket.end(error)
+            ticket.end(_own(error) if error is not None and len(group) > 1 else error)
         return None
 
     def _take(self) -> list[_Ticket[object]]:
@@ -115,3 +116,10 @@ class Together:
             except Exception as failure:  # noqa: BLE001  (as above)
                 error = failure
             ticket.end(error)
+
+
+def _own(error: Exception) -> Exception:
+    """A copy for one thread: an exception that several raise gathers the tracebacks of all."""
+    own = copy(error)
+    own.__cause__ = error
+    return own

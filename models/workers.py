@@ -55,6 +55,15 @@ def beat(session: Session, worker_id: str, figures: dict[str, Any], now: datetim
     return bool(raised.rowcount)  # type: ignore[attr-defined]  # update gives a CursorResult
 
 
+def stands(session: Session, worker_id: str) -> bool:
+    """Whether a worker may act in its name: it was not declared lost, nor can be before the transaction ends.
+
+    Ask it first: whoever declares a worker lost locks its row before its jobs, too.
+    """
+    query = select(Worker.id).where(Worker.id == worker_id, Worker.ended_at.is_(None))
+    return session.scalar(query.with_for_update(read=True)) is not None
+
+
 def end(session: Session, worker_id: str, now: datetime) -> None:
     """Note that a worker has stopped or is lost."""
     values = {"ended_at": now}

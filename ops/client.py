@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self, cast
 from urllib.parse import quote, urlsplit
 
@@ -75,10 +75,8 @@ class Client:
         """One bulk; ``wait`` as for a job."""
         return cast(Bulk, self._json("GET", f"/v1/bulk/{quote(bulk_id)}", params=_given(wait=wait)))
 
-    def wait(
-        self, job_id: str, seconds: float | None = None, seen: Callable[[Job], None] | None = None
-    ) -> Job:
-        """The job once it has ended, or as it is after ``seconds``; ``seen`` is told each look.
+    def wait(self, job_id: str, seconds: float | None = None) -> Job:
+        """The job once it has ended, or as it is after ``seconds``.
 
         Raises:
             Unreachable: the service was gone for longer than a restart takes.
@@ -87,8 +85,6 @@ class Client:
         while True:
             left = WAIT_SECONDS if deadline is None else min(WAIT_SECONDS, deadline - time.monotonic())
             job = self._patiently(job_id, max(0.0, left))
-            if seen is not None:
-                seen(job)
             if job["state"] in ENDED or (deadline is not None and time.monotonic() >= deadline):
                 return job
 
@@ -115,10 +111,6 @@ class Client:
     def cancel(self, job_id: str) -> Job:
         """Ask for a job to stop."""
         return cast(Job, self._json("POST", f"/v1/jobs/{quote(job_id)}/cancel"))
-
-    def cancel_bulk(self, bulk_id: str) -> Bulk:
-        """Ask for all jobs of a bulk to stop."""
-        return cast(Bulk, self._json("POST", f"/v1/bulk/{quote(bulk_id)}/cancel"))
 
     def retry(self, job_id: str) -> Job:
         """A new job that asks what an ended one asked."""
@@ -159,13 +151,6 @@ class Client:
     def metrics(self) -> str:
         """All metrics in Prometheus's text format."""
         return self._call("GET", "/metrics").text
-
-    def is_ready(self) -> bool:
-        """Whether the service says that it can do work."""
-        try:
-            return self._http.get("/health/ready", timeout=2).status_code == 200
-        except httpx2.TransportError:
-            return False
 
     def _json(self, method: str, path: str, **options: Any) -> Any:
         return self._call(method, path, **options).json()

@@ -16,6 +16,8 @@ import time
 VARIABLE = "_PENSTOCK_LIFELINE_FD"
 GRACE_VARIABLE = "_PENSTOCK_LIFELINE_GRACE"
 
+WATCHER = "lifeline"
+
 GRACE_SECONDS = 180.0
 """How long a child that lost its parent may take to stop by itself, unless its parent has told it."""
 
@@ -54,9 +56,14 @@ def hold(grace_seconds: float | None = None) -> bool:
         grace_seconds = GRACE_SECONDS if told is None else float(told)
     descriptor = int(given)
     os.set_inheritable(descriptor, False)
-    watcher = threading.Thread(target=_watch, args=(descriptor, grace_seconds), name="lifeline", daemon=True)
+    watcher = threading.Thread(target=_watch, args=(descriptor, grace_seconds), name=WATCHER, daemon=True)
     watcher.start()
     return True
+
+
+def is_held() -> bool:
+    """Whether this process watches a line: then a parent looks after it."""
+    return any(thread.name == WATCHER for thread in threading.enumerate())
 
 
 def _watch(descriptor: int, grace_seconds: float) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from config.names import PREFIX
+from config.settings import Settings
 from ops.client import Client
 from ops.complaint import Complaint
 from ops.lifeline import Lifeline
@@ -25,7 +27,7 @@ STOP_SECONDS = 180.0
 
 
 def alone(folder: Path) -> dict[str, Any]:
-    """Settings that keep a service within ``folder``, whatever the machine's own settings say."""
+    """The settings of a service that keeps within ``folder``, where they are not the built-in ones."""
     return {
         "data_dir": folder,
         "database.url": f"sqlite:///{folder / 'penstock.db'}",
@@ -41,7 +43,10 @@ def alone(folder: Path) -> dict[str, Any]:
 
 
 class Service:
-    """Starts with a ``with`` block, stops at its end; ``status`` is then the exit status of `up`."""
+    """Starts with a ``with`` block, stops at its end; ``status`` is then the exit status of `up`.
+
+    Every setting is given to it, so that neither the machine's environment nor its ``.env`` has a say.
+    """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any] | None = None) -> None:
         self.folder = folder.resolve()
@@ -91,8 +96,9 @@ class Service:
 
     def _environment(self) -> dict[str, str]:
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        given = variables(self._settings)
-        return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **given, **self._lifeline.variables()}
+        rest = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        given = variables(Settings().model_dump(mode="json")) | variables(self._settings)
+        return {**rest, "PYTHONPATH": os.pathsep.join(paths), **given, **self._lifeline.variables()}
 
     def _first_line(self, answer: Path) -> str:
         deadline = time.monotonic() + START_SECONDS

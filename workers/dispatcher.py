@@ -15,7 +15,7 @@ from typing import Protocol
 
 from config import telemetry
 from config.settings import Settings
-from models import endings, jobs
+from models import endings, jobs, workers
 from models.base import utcnow
 from models.database import Database, Unavailable
 from models.jobs import Claim
@@ -39,6 +39,16 @@ class Engine(Protocol):
         """Take rows that are to be admitted together."""
 
 
+class Books(Protocol):
+    """What the dispatcher needs of the recorder."""
+
+    def expect(self, claims: Sequence[Claim]) -> None:
+        """Open the books of claimed jobs."""
+
+    def refuse(self, ending: endings.Ending) -> None:
+        """Take the ending of a job that the engine cannot run."""
+
+
 class Dispatcher:
     """Claims what the engine can take, whenever there is reason to look."""
 
@@ -47,8 +57,8 @@ class Dispatcher:
         database: Database,
         engine: Engine,
         identity: Identity,
+        books: Books,
         encode: Callable[[Claim], Admission | endings.Ending],
-        refuse: Callable[[endings.Ending], None],
         settings: Settings,
         on_death: Callable[[], None],
     ) -> None:
@@ -56,8 +66,8 @@ class Dispatcher:
         self._engine = engine
         self._identity = identity
         self._llm = settings.default_llm
+        self._books = books
         self._encode = encode
-        self._refuse = refuse
         self.window_ms = settings.engine.window_ms
         self._look_seconds = settings.worker.look_seconds or None
         self._bell = threading.Event()
@@ -74,7 +84,10 @@ class Dispatcher:
         self._thread.start()
 
     def stop(self, seconds: float | None = None) -> None:
-        """Claim nothing more; returns when a claim under way is in the engine, or after so many seconds."""
+        """Claim nothing more; returns when what is encoded is in the engine, or after so many seconds.
+
+        The rest of a claim under way goes back by its open books.
+        """
         self._stopping.set()
         self._bell.set()
         if not ends(self._thread, seconds):
@@ -113,10 +126,14 @@ class Dispatcher:
         if room <= 0:
             return False
         now = utcnow()
+        worker_id = self._identity.worker_id
         with self._database.write() as session:
+            if not workers.stands(session, worker_id):
+                return False  # declared lost: the next beat will see it, and ring when there is a new id
             jobs.promote_due(session, now)
             endings.expire_due(session, now)
-            claims = jobs.claim(session, self._identity.worker_id, self._llm, room, now)
+            claims = jobs.claim(session, worker_id, self._llm, room, now)
+        self._books.expect(claims)  # before the tokeniser: who knows nothing of a claim gives it back
         if claims:
             telemetry.engine_window_admissions.labels(self._llm).observe(len(claims))
         self._hand_over(claims)
@@ -125,9 +142,11 @@ class Dispatcher:
     def _hand_over(self, claims: Sequence[Claim]) -> None:
         admissions = []
         for claim in claims:
+            if self._stopping.is_set():
+                break
             made = self._encode(claim)
             if isinstance(made, endings.Ending):
-                self._refuse(made)
+                self._books.refuse(made)
             else:
                 admissions.append(made)
         if admissions:

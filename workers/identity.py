@@ -55,9 +55,9 @@ class Identity:
         else stands in its name is there after a fault, and was lost with its worker.
         """
         now = utcnow()
+        workers.end(session, self.worker_id, now)  # first, so that no claim comes behind the rescue
         given = jobs.hand_back(session, [(*key, None) for key in held], "handed_back", now)
         ended = endings.rescue(session, self.worker_id, currency, now)
-        workers.end(session, self.worker_id, now)
         after_commit(session, self._vanish)
         return given + ended.released
 

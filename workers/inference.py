@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 
 from config.prices import load_prices
 from config.settings import Settings
@@ -26,10 +27,11 @@ from workers.backends import make_backend
 from workers.broker import make_broker, make_live_log, make_worker, register_drain, wake
 from workers.control import Control
 from workers.dispatcher import Dispatcher
-from workers.engine import Admission, EngineDead, EngineThread, Limits, LlmInfo, Output, PromptRefused
+from workers.engine import Admission, EngineDead, EngineThread, Limits, LlmInfo, Output
 from workers.gauges import Gauges
 from workers.identity import Identity
 from workers.ledger import Ledger
+from workers.outage import outlast
 from workers.recorder import Recorder
 from workers.signals import StopSignal
 
@@ -64,7 +66,7 @@ class Inference:
             on_room=self._ring, on_death=self.die,
         )  # fmt: skip
         self.dispatcher = Dispatcher(
-            database, self.engine, self.identity, self._admission, self.recorder.refuse, settings, self.die
+            database, self.engine, self.identity, self.recorder, self._admission, settings, self.die
         )
         self.gauges = Gauges(self.llm, self.engine.stats, lambda: self.recorder.ended_total)
         self.control = Control(database, settings.worker, self)
@@ -72,18 +74,19 @@ class Inference:
         self._hints = make_worker(self._broker)
 
     def start(self, is_stopping: Callable[[], bool] = lambda: False) -> bool:
-        """Load the LLM, tell of it, and begin to work; False when a stop was asked for before it was loaded.
+        """Load the LLM, tell of it, and begin to work; False when a stop was asked for before that.
 
-        Raises :class:`EngineDead`, caused by what loading raised.
+        A database that is away is waited for. Raises :class:`EngineDead`, caused by what loading raised.
         """
-        self._unpublish()
-        self.identity.register()
+        if not outlast(self._unpublish, is_stopping) or not outlast(self.identity.register, is_stopping):
+            return False
         self.control.start()
         self.engine.start()
         while (info := self._loaded()) is None:
             if is_stopping():
                 return False
-        self._publish(info)
+        if not outlast(partial(self._publish, info), is_stopping):
+            return False
         self.recorder.start()
         self.dispatcher.start()
         self._hints.start()
@@ -118,6 +121,8 @@ class Inference:
 
     def _leave(self) -> None:
         """The last transaction; what a broken worker holds counts as lost, for it may have broken it."""
+        if not self.identity.worker_id:
+            return  # it never came in
         held = [] if self.is_broken else self.recorder.open_books()
         with self._database.write() as session:
             worker_rows.unready(session, self.llm)
@@ -137,11 +142,10 @@ class Inference:
 
     def _admission(self, claim: Claim) -> Admission | Ending:
         """What the engine needs of a claim, or why it never can."""
-        self.recorder.expect(claim)
         try:
             request = CompletionRequest.model_validate_json(claim.request)
             tokens = self.engine.encode(request.messages)
-        except (PromptRefused, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - a bad row fails its own job
             return self._ledger.failed(claim, claim.fence, "invalid_prompt", str(error))
         deadline = time.monotonic() + claim.timeout_seconds
         return Admission(claim.job_id, claim.fence, tokens, request.sampling, claim.progress, deadline)
@@ -181,8 +185,9 @@ class Inference:
             self.dispatcher.ring()
 
     def give_up_jobs(self) -> None:
-        """Take everything out of the engine; the fence keeps what comes of it from counting."""
+        """Take everything out of the engine (the fence keeps what comes of it from counting); claim anew."""
         self.engine.withdraw_all()
+        self.dispatcher.ring()
 
     def figures(self) -> dict[str, object]:
         """What the heartbeat carries; also stores the rate from which waits are estimated."""
@@ -210,6 +215,7 @@ class Inference:
 def main(settings: Settings, check_schema: Callable[[Database], None]) -> int:
     """Serve until SIGTERM; 0 after a clean stop, 1 when a part died or jobs could not be given back.
 
+    A database that is away at the start is waited for.
     ``check_schema`` raises when the database's schema does not fit this program.
     """
     stop = StopSignal()
@@ -218,7 +224,8 @@ def main(settings: Settings, check_schema: Callable[[Database], None]) -> int:
         pool_size=settings.database.pool_size,
         busy_timeout_ms=settings.database.busy_timeout_ms,
     )
-    check_schema(database)
+    if not outlast(partial(check_schema, database), lambda: stop.is_set):
+        return 0
     inference = Inference(settings, database, stop.set)
     try:
         if inference.start(lambda: stop.is_set):

@@ -60,10 +60,10 @@ class Recorder:
         self._thread = vital_thread("recorder", self._run, on_death)
         self.ended_total = 0
 
-    def expect(self, claim: Claim) -> None:
-        """Open the books of a claimed job; call it before the engine has the row."""
+    def expect(self, claims: Sequence[Claim]) -> None:
+        """Open the books of claimed jobs; call it as soon as the claim is committed."""
         with self._guard:
-            self._running[(claim.job_id, claim.fence)] = Running(claim)
+            self._running.update({(claim.job_id, claim.fence): Running(claim) for claim in claims})
 
     def take(self, outputs: Sequence[Output]) -> None:
         """What the engine said in one step; returns at once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncIterator
 from typing import Annotated, NamedTuple
 
@@ -16,7 +17,6 @@ from api.openapi import answers, empty, make_router, problems
 from api.problems import Problem
 from api.sightings import EVENTS
 from api.views import json_answer
-from api.watcher import Watch
 from api.wire.event import EventPage, EventView
 from models.database import Unavailable
 from models.job_rows import Job
@@ -30,6 +30,9 @@ AT_ONCE = 1_000
 
 KEEP_ALIVE_SECONDS = 15.0
 KEEP_ALIVE = b": keep-alive\n\n"
+OUTAGE_SECONDS = 1.0
+"""How soon the database is asked again when it did not answer."""
+
 BEGINNING = "0"
 """The id of a job's first event, its submission, which is no row of its own."""
 
@@ -44,10 +47,11 @@ STREAM = {
 
 
 class Look(NamedTuple):
-    """What a look at a job found: events, and whether no others can follow them."""
+    """What a look at a job found: events, whether no others can follow, and when to look again unasked."""
 
     events: list[EventView]
     is_last: bool
+    pause_seconds: float
 
 
 LastId = Annotated[
@@ -90,29 +94,26 @@ async def _stream(desk: Desk, job_id: str, found: Look, last_id: str | None) -> 
     """Events until none can follow, with comments in quiet times."""
     with desk.door.watcher.watch(EVENTS + job_id) as watch:
         yield KEEP_ALIVE
+        spoke = time.monotonic()
         while True:
             for event in found.events:
                 yield _format(event)
-                last_id = event.id
+                last_id, spoke = event.id, time.monotonic()
             if found.is_last or desk.door.watcher.closed:
                 return
-            if len(found.events) <= AT_ONCE and not await _something_new(desk, watch):
-                yield KEEP_ALIVE
+            if len(found.events) <= AT_ONCE:
+                left = KEEP_ALIVE_SECONDS - (time.monotonic() - spoke)
+                await watch.change(min(left, found.pause_seconds))
+                if time.monotonic() - spoke >= KEEP_ALIVE_SECONDS:
+                    yield KEEP_ALIVE
+                    spoke = time.monotonic()
             try:
                 found = await run_in_threadpool(_look, desk, job_id, last_id)
             except Problem:
                 return  # the job was deleted
             except Unavailable as error:
                 log.warning("the stream of %s waits for the database: %s", job_id, error)
-                found = Look([], is_last=False)
-
-
-async def _something_new(desk: Desk, watch: Watch) -> bool:
-    """Wait for a new event. Redis keeps tokens where the watcher does not look: there, ask at each flush."""
-    if desk.settings.live.kind != "redis":
-        return await watch.change(KEEP_ALIVE_SECONDS)
-    await watch.change(desk.settings.live.flush_ms / 1000)
-    return True
+                found = Look([], is_last=False, pause_seconds=OUTAGE_SECONDS)
 
 
 def _look(desk: Desk, job_id: str, last_id: str | None) -> Look:
@@ -123,7 +124,14 @@ def _look(desk: Desk, job_id: str, last_id: str | None) -> Look:
     views = [EventView(id=event.id, type=event.type, at=event.at, data=event.data) for event in found]
     if not last_id:
         views.insert(0, _submission(job, views))
-    return Look(views, is_last=job.is_terminal and len(views) <= AT_ONCE)
+    return Look(views, job.is_terminal and len(views) <= AT_ONCE, _pause(desk, job))
+
+
+def _pause(desk: Desk, job: Job) -> float:
+    """The watcher tells of rows. Tokens in Redis it does not see: those of a running job are asked for."""
+    if desk.settings.live.kind == "redis" and job.state == State.RUNNING:
+        return desk.settings.live.flush_ms / 1000
+    return KEEP_ALIVE_SECONDS
 
 
 def _submission(job: Job, views: list[EventView]) -> EventView:

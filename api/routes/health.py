@@ -43,7 +43,7 @@ async def live() -> Response:
     responses=answers(200, HealthView, "The database answers.") | problems(always=(421, 503)),
 )
 def startup(request: Request) -> Response:
-    """Say whether the service has started: the database answers with this version's schema."""
+    """Say whether the service has started: the database answers."""
     door: Door = request.app.state.door
     return _answer(door.readiness.startup())
 

@@ -22,7 +22,7 @@ LLM_EXAMPLE: dict[str, Any] = {
     "price": {"currency": "EUR", "prompt": "0.05", "cached": "0.01", "completion": "0.2"},
 }
 WORKER_EXAMPLE: dict[str, Any] = {
-    "id": "wrk_019b1c3a5f0a7c1e9d8b1a2c3d4e5f60",
+    "id": "worker_019b1c3a5f0a7c1e9d8b1a2c3d4e5f60",
     "object": "worker",
     "kind": "inference",
     "host": "studio",

@@ -126,10 +126,6 @@ class Visitor:
         if self._error is not None:
             raise self._error
 
-    def join(self) -> None:
-        """Wait until a refusal has ended the visit."""
-        self._thread.join()
-
     def _visit(self) -> None:
         try:
             while not self._leaving.wait(self._pause_seconds):

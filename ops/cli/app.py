@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from ops.cli import checks, jobs, keys, processes, submit, trials
+from ops.cli import checks, copies, jobs, keys, processes, submit, trials
 from ops.cli.invocation import Shared
 from ops.cli.options import DataDir, Json
 
@@ -30,5 +30,8 @@ app.command()(jobs.jobs)
 app.add_typer(jobs.job, name="job")
 app.add_typer(keys.key, name="key")
 app.command()(checks.doctor)
+app.command()(checks.verify)
+app.command()(copies.backup)
+app.command()(copies.restore)
 app.command()(trials.demo)
 app.command()(trials.bench)

@@ -29,13 +29,15 @@ def create(
 ) -> None:
     """Make a key; its text is shown this once."""
     call = Invocation.of(ctx, data_dir, json)
-    from models import keys, tenants
+    from models import audit, keys, tenants
     from models.base import utcnow
+    from ops.supervisor.preparation import CONSOLE
 
     with call.database() as database, database.write() as session:
         now = utcnow()
         tenants.ensure(session, tenant, now)
         text = keys.create(session, tenant, name, now)
+        audit.record(session, [audit.row(tenant, CONSOLE, "key.create", _id(text), now)])
     if call.json:
         document({"id": _id(text), "name": name, "tenant": tenant, "key": text})
     else:
@@ -71,12 +73,15 @@ def revoke(
 ) -> None:
     """Take a key back: it opens nothing from the next request on."""
     call = Invocation.of(ctx, data_dir, json)
-    from models import keys
+    from models import audit, keys
     from models.base import utcnow
+    from ops.supervisor.preparation import CONSOLE
 
-    wanted = _id(key_id)
+    wanted, now = _id(key_id), utcnow()
     with call.database() as database, database.write() as session:
-        found = keys.revoke(session, tenant, wanted, utcnow())
+        found = keys.revoke(session, tenant, wanted, now)
+        if found:
+            audit.record(session, [audit.row(tenant, CONSOLE, "key.revoke", wanted, now)])
     if not found:
         raise Complaint(f"There is no key {wanted} to revoke; `penstock key list` shows them.")
     if call.json:

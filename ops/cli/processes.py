@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
+from json import dumps
 from typing import TYPE_CHECKING
 
 import typer
 
 from ops.cli.invocation import Invocation, serving
 from ops.cli.options import AllowRemote, DataDir, Json, LlmPath, Port
+from ops.lifeline import is_held
 from ops.show import document, say
 
 if TYPE_CHECKING:
@@ -70,8 +72,10 @@ def inference(ctx: typer.Context, llm: LlmPath = None, data_dir: DataDir = None,
     def run(settings: Settings) -> int:
         _with_blas(settings)
         import migrations
+        from ops import llm_place
         from workers.inference import main
 
+        llm_place.check(settings)
         return main(settings, migrations.check)
 
     _run(Invocation.of(ctx, data_dir, json, serving(llm)), run)
@@ -121,24 +125,56 @@ def opened(call: Invocation) -> Invocation:
 
 
 def _run(call: Invocation, main: Callable[[Settings], int]) -> None:
-    """Run one process of the service in the foreground, with its log on stderr."""
+    """Run one process of the service in the foreground, with its log on stderr, or as JSON on stdout."""
     from ops.supervisor.preparation import writing
 
     folder = call.settings.data_dir
     with writing(folder):
         (folder / "metrics").mkdir(parents=True, exist_ok=True)
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder / "metrics")
-        importlib.import_module("config.telemetry")  # takes its room on the disk
+        from ops.supervisor.shared import tidy  # which brings config.telemetry: it takes its room on the disk
+
+        if not is_held():
+            tidy(folder / "metrics")
     # What the format does not show is not looked up for each line (the logging HOWTO's "Optimization").
     logging._srcfile = None  # noqa: SLF001 - the documented switch
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.INFO, handlers=[_log(as_json=call.json)])
     logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of each plug-in it finds
     raise typer.Exit(main(call.settings))
 
 
+class JsonLines(logging.Formatter):
+    """A log for programs: an object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Time, level, logger and message, and the traceback of an error."""
+        entry = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return dumps(entry, ensure_ascii=False)
+
+
+def _log(*, as_json: bool) -> logging.Handler:
+    """Where the log goes: for people to stderr, for programs to stdout."""
+    handler = logging.StreamHandler(sys.stdout if as_json else sys.stderr)
+    plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler.setFormatter(JsonLines() if as_json else plain)
+    return handler
+
+
 def _with_blas(settings: Settings) -> None:
-    """Start this process anew with a faster BLAS where there is one and nobody has preloaded it yet."""
+    """Start this process anew with a faster BLAS where there is one and nobody has preloaded it yet.
+
+    Under a parent it stays as it is: a new start would lose the line by which it notices the parent's end.
+    """
+    if is_held():
+        return
     from ops.supervisor.child import ROOT, penstock
     from ops.supervisor.up import preloaded
 

@@ -25,7 +25,10 @@ Sections = Annotated[
     list[str] | None, typer.Argument(help="throughput, pickup, submit; all of them if none is named.")
 ]
 Quick = Annotated[bool, typer.Option("--quick", help="A smoke run of a minute; its figures mean nothing.")]
-Out = Annotated[Path | None, typer.Option("--out", help="Write all measurements as JSON to this file.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", help="File for all measurements, as JSON; default: bench.json, here."),
+]
 
 
 def demo(
@@ -71,6 +74,7 @@ def bench(
         known = ", ".join(SECTIONS)
         raise Complaint(f"There is no section {unknown[0]}: choose among {known}.", CONFIGURATION_ERROR)
     effort = Effort.quick() if quick else Effort()
+    file = out or Path("bench-quick.json" if quick else "bench.json")
     _stop_when_told()
     facts = machine()
     say(f"{facts['system']}, {facts['device']}, {facts['cores']} cores. {facts['note']}")
@@ -80,15 +84,15 @@ def bench(
     for figure in run(chosen, effort, say):
         figures.append(figure)
         say("  ".join(str(part) for part in _row(figure)))
-        if out is not None:  # at once: half an hour's measurements are not lost by what follows
-            found = as_document(figures, effort, facts)
-            out.write_text(dumps(found, indent=2, default=str) + "\n", encoding="utf-8")
+        found = as_document(figures, effort, facts)  # at once: what follows may fail
+        file.write_text(dumps(found, indent=2, default=str) + "\n", encoding="utf-8")
     if call.json:
         document(as_document(figures, effort, facts))
     else:
         table(None, ("figure", ">value", ">target", ""), [_row(figure) for figure in figures])
         if quick:
             print("\nA quick run: it shows that the benchmarks work, its figures mean nothing.")
+    say(f"All measurements are in {file}")
 
 
 def _stop_when_told() -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 from ops.lines import SYSTEM_MESSAGE, Line, load_lines
 
-FEWEST_JOBS = 100
 AGENTS = ("nginx", "syslog", "postgres", "python", "dpkg")
 """Families of which an agent reads some lines, one after the other, in one conversation."""
 

@@ -7,9 +7,7 @@ from pathlib import Path
 
 from config.settings import Settings
 from ops.doctor.finding import Finding, fail, ok, warn
-
-BUILTIN = "builtin:"
-BACKENDS = Path(__file__).resolve().parents[2] / "workers" / "backends"
+from ops.llm_place import missing_files, place
 
 
 def weights(settings: Settings) -> Iterator[Finding]:
@@ -22,7 +20,7 @@ def weights(settings: Settings) -> Iterator[Finding]:
         folder = place(llm.path)
         if folder is None:
             yield _hub(subject, llm.path)
-        elif missing := _missing(folder):
+        elif missing := missing_files(folder):
             yield fail(subject, f"{folder} has no {' and no '.join(missing)}", f"put llms.{alias}.path right")
         else:
             size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
@@ -39,35 +37,8 @@ def tokenizers(settings: Settings) -> Iterator[Finding]:
             yield _tokenizer(f"tokenizer of {alias}", folder / "tokenizer.json")
 
 
-def place(path: str) -> Path | None:
-    """The folder of an LLM's files; None for one that comes from a hub and is not here yet."""
-    if path.startswith(BUILTIN):
-        return BACKENDS / path.removeprefix(BUILTIN)
-    local = Path(path).expanduser()
-    if local.is_dir() or local.is_absolute() or path.startswith((".", "~")):
-        return local
-    return _cached(path)
-
-
-def _cached(hub_id: str) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
-
-    try:
-        found = try_to_load_from_cache(hub_id, "config.json")
-    except ValueError:  # what looks like no hub id at all
-        return Path(hub_id)
-    return Path(found).parent if isinstance(found, str) else None
-
-
 def _hub(subject: str, hub_id: str) -> Finding:
     return warn(subject, f"{hub_id} is not on this machine yet", "it is fetched at the first start")
-
-
-def _missing(folder: Path) -> list[str]:
-    missing = [] if (folder / "config.json").is_file() else ["config.json"]
-    if not any(folder.glob("*.safetensors")):
-        missing.append("*.safetensors")
-    return missing
 
 
 def _tokenizer(subject: str, file: Path) -> Finding:

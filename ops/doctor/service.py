@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import httpx2
 
@@ -65,7 +66,17 @@ def door(settings: Settings) -> Iterator[Finding]:
         yield fail("api", f"{url} does not answer ({error})", cure)
         return
     if answer.status_code == 200:
-        yield ok("api", f"{url} is ready")
+        yield _ready(url, answer.json())
     else:
         cure = "see logs/api.log and logs/inference.log"
         yield fail("api", f"{url} is not ready: {answer.text[:200]}", cure)
+
+
+def _ready(url: str, health: dict[str, Any]) -> Finding:
+    """A service that runs jobs may still lack a part without which they are slower."""
+    missing = [f"{name}: {check['detail']}" for name, check in health["checks"].items() if not check["ok"]]
+    if missing:
+        return warn(
+            "api", f"{url} is degraded: {'; '.join(missing)}", "start that part, or put its settings right"
+        )
+    return ok("api", f"{url} is ready")

@@ -18,7 +18,7 @@ from ops.lines import SYSTEM_MESSAGE, Line, load_lines
 __all__ = ["PICO", "SYSTEM_MESSAGE", "Line", "conversations", "load_lines", "measure", "score", "tally"]
 
 PICO = Path(__file__).resolve().parents[2] / "workers" / "backends" / "pico"
-"""The model directory that is shipped."""
+"""The LLM directory that is shipped."""
 Right = tuple[int, int]
 """Fields that are right, and all fields."""
 

@@ -1,4 +1,4 @@
-"""Write a model directory that mlx-lm and transformers load: config, weights, tokenizer, template."""
+"""Write an LLM directory that mlx-lm and transformers load: config, weights, tokenizer, template."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def config(shape: Shape, tokenizer: Tokenizer) -> dict[str, object]:
 
 
 def export(llm: Llama, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write the model directory; weights are stored as float16."""
+    """Write the LLM directory; weights are stored as float16."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {
         name: tensor.detach().to(torch.float16).contiguous() for name, tensor in llm.state_dict().items()

@@ -43,7 +43,7 @@ class Trainer:
         self.step = state["step"]
 
     def save(self) -> None:
-        """Write the checkpoint and the model directory."""
+        """Write the checkpoint and the LLM directory."""
         saved = [optimizer.state_dict() for optimizer in self.optimizers]
         state = {"llm": self.llm.state_dict(), "optimizers": saved, "step": self.step}
         temporary = self.options.checkpoint.with_suffix(".new")

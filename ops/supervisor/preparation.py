@@ -6,18 +6,20 @@ import errno
 import fcntl
 import os
 import shutil
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from datetime import UTC, datetime
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ops import backups
 from ops.complaint import Complaint
 from ops.show import say
 
 if TYPE_CHECKING:
     from models.database import Database
+
+CONSOLE = "console"
+"""The actor, in the audit trail, of what was done on the machine itself and not over HTTP."""
 
 KEEP_BACKUPS = 5
 
@@ -117,19 +119,9 @@ def back_up(file: Path, folder: Path, revision: str) -> Path:
     Raises:
         Complaint: the copy could not be made; what there was of it is gone.
     """
-    backups = folder / "backups"
-    backups.mkdir(exist_ok=True)
-    made = backups / f"penstock-{revision}-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.db"
-    try:
-        with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(made)) as copy:
-            source.backup(copy)
-    except sqlite3.Error as error:
-        made.unlink(missing_ok=True)
-        raise Complaint(
-            f"{file} cannot be copied into {backups} before it is migrated ({error}): make room there."
-        ) from error
-    made.chmod(0o600)
-    copies = sorted(backups.glob("penstock-*.db"), key=lambda path: path.stat().st_mtime_ns)
+    made = backups.place(folder, f"penstock-{revision}")
+    backups.copy(file, made)
+    copies = sorted(made.parent.glob("penstock-*.db"), key=lambda path: path.stat().st_mtime_ns)
     for old in copies[:-KEEP_BACKUPS]:
         old.unlink()
     return made
@@ -141,7 +133,7 @@ def first_key(database: Database, file: Path) -> bool:
     The file is there before the row is committed: a crash between the two
     leaves a text without a key, and the next start makes both anew.
     """
-    from models import keys, tenants
+    from models import audit, keys, tenants
     from models.base import utcnow
 
     with database.write() as session:
@@ -150,8 +142,11 @@ def first_key(database: Database, file: Path) -> bool:
                 say(f"There are keys, but not in {file}: `penstock key create` makes another.")
             return False
         now = utcnow()
-        tenants.ensure(session, tenants.DEFAULT_TENANT, now)
-        write_private(file, keys.create(session, tenants.DEFAULT_TENANT, "first", now) + "\n")
+        tenant = tenants.DEFAULT_TENANT
+        tenants.ensure(session, tenant, now)
+        text = keys.create(session, tenant, "first", now)
+        audit.record(session, [audit.row(tenant, CONSOLE, "key.create", text.split("_")[1], now)])
+        write_private(file, text + "\n")
     return True
 
 

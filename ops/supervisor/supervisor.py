@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -55,7 +54,6 @@ class Supervisor:
         self._deaths: dict[str, deque[float]] = {child.program.name: deque() for child in children}
         self._due: dict[str, float] = {}
         self._asked: list[str] = []
-        self._bell = threading.Event()
 
     def run(self, is_ready: Callable[[], bool], on_ready: Callable[[], None]) -> int:
         """Run until a signal comes; returns the exit status.
@@ -74,9 +72,12 @@ class Supervisor:
             return 0 if self._stop() else 1
 
     def stop_soon(self, why: str = "asked to") -> None:
-        """Ask for a stop, as a first signal does; a second call is like a second signal."""
+        """Ask for a stop, as a first signal does; a second call is like a second signal.
+
+        Only a list grows: a handler that set an event would wait for the lock that the main
+        thread, in whose midst it runs, holds while it waits for that event.
+        """
         self._asked.append(why)
-        self._bell.set()
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
@@ -102,7 +103,7 @@ class Supervisor:
             if not ready and is_ready():
                 ready = True
                 on_ready()
-            self._bell.wait(self._poll_seconds)
+            time.sleep(self._poll_seconds)
 
     def _revive(self) -> None:
         """Note who died, and start again whose pause is over."""

@@ -10,12 +10,14 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx2
 
 from config.names import variable
+from ops import llm_place
 from ops.addresses import address, claim_port
 from ops.blas import hint
 from ops.lifeline import Lifeline, grace
@@ -43,11 +45,13 @@ def serve(settings: Settings, overrides: Mapping[str, Any], *, as_json: bool) ->
     the children get through their environment.
 
     Raises:
-        Complaint: the data directory is in use or cannot be written, or the port is taken.
+        Complaint: the data directory is in use or cannot be written, the port is taken, or
+            the LLM is not there.
         migrations.SchemaError: the schema is newer than this program, or there is no database.
         models.database.Unavailable: the database does not answer.
     """
     folder = settings.data_dir
+    llm_place.check(settings)
     make_folder(folder)
     with locked(folder):
         port = claim_port(settings.server.host, settings.server.port)
@@ -91,11 +95,12 @@ def _prepared(settings: Settings) -> Database:
 def _figures(folder: Path) -> Callable[[int], None]:
     """Empty the folder of the figures that the children share; returns what forgets a child that ended."""
     from config import telemetry  # before the folder is named: `up` itself counts nothing
+    from ops.supervisor.shared import forget
 
     with writing(folder):
         telemetry.prepare_directory(folder / "metrics")
     os.environ[telemetry.DIRECTORY_VARIABLE] = str(folder / "metrics")
-    return telemetry.forget_process
+    return partial(forget, folder / "metrics")
 
 
 def diary(file: Path) -> Callable[[str], None]:
@@ -129,7 +134,8 @@ def variables(overrides: Mapping[str, Any]) -> dict[str, str]:
         if isinstance(value, Mapping):
             found |= variables({f"{name}.{inner}": part for inner, part in value.items()})
         elif value is not None:
-            found[variable(tuple(name.split(".")))] = str(value)
+            text = ",".join(value) if isinstance(value, list | tuple) else str(value)
+            found[variable(tuple(name.split(".")))] = text
     return found
 
 

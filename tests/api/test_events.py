@@ -12,9 +12,11 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from api.door import Desk
 from api.routes import events
 from config.settings import Broker, Live, Settings
 from models.database import Unavailable
+from models.keys import Caller
 from models.live import TokenDelta
 from tests.api.conftest import BOTH, FakeWorker
 from tests.api.test_jobs import submit
@@ -143,14 +145,34 @@ class TestLive:
             assert '"succeeded"' in next(arriving)
             assert list(arriving) == []
 
+    def test_quiet_stream_is_kept_alive(
+        self, remote: httpx2.Client, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """While nothing happens, comments show that the connection lives, before the job runs and after."""
+        monkeypatch.setattr(events, "KEEP_ALIVE_SECONDS", 0.05)
+        job_id = remote.post("/v1/jobs", json={"prompt": "a"}).json()["id"]
+        with remote.stream("GET", f"/v1/jobs/{job_id}/events?stream=true") as response:
+            arriving = response.iter_lines()
+            comments = (line for line in arriving if line == ": keep-alive")
+            assert [next(comments) for _ in range(3)]
+            worker.claim()
+            assert any("running" in line for line in arriving)
+            assert [next(comments) for _ in range(3)]
 
-def test_quiet_stream_is_kept_alive(remote: httpx2.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While nothing happens, comments show that the connection lives."""
-    monkeypatch.setattr(events, "KEEP_ALIVE_SECONDS", 0.05)
-    job_id = remote.post("/v1/jobs", json={"prompt": "a"}).json()["id"]
-    with remote.stream("GET", f"/v1/jobs/{job_id}/events?stream=true") as response:
-        comments = (line for line in response.iter_lines() if line == ": keep-alive")
-        assert [next(comments) for _ in range(3)]
+    def test_only_a_running_job_is_asked_for_tokens(
+        self, app: FastAPI, client: TestClient, worker: FakeWorker
+    ) -> None:
+        """Redis is looked at for each flush while the job runs, and for nothing else; rows are told of."""
+        desk = Desk(app.state.door, Caller("key", "default"))
+        job_id = submit(client)["id"]
+        queued = events._look(desk, job_id, None)
+        (claim,) = worker.claim()
+        running = events._look(desk, job_id, None)
+        worker.finish(claim)
+        ended = events._look(desk, job_id, None)
+        seldom = events.KEEP_ALIVE_SECONDS
+        often = 0.02 if desk.settings.live.kind == "redis" else seldom
+        assert [look.pause_seconds for look in (queued, running, ended)] == [seldom, often, seldom]
 
 
 def test_stream_outlives_a_database_that_fails(

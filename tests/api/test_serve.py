@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from starlette.testclient import TestClient
 
+from api.app import create_app
 from api.serve import serve
 from config.settings import Settings
 from models.database import Database
+from workers.broker import SqlBroker, make_broker
 
 
 def test_wrong_schema_is_not_served(settings: Settings) -> None:
@@ -18,3 +21,21 @@ def test_wrong_schema_is_not_served(settings: Settings) -> None:
 
     with pytest.raises(LookupError, match="newer"):
         serve(settings, refuse)
+
+
+def test_own_broker_is_closed(
+    settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker that the application made is closed with it; one that it was given is its giver's."""
+    closed: list[SqlBroker] = []
+
+    def close(broker: SqlBroker) -> None:
+        closed.append(broker)
+
+    monkeypatch.setattr(SqlBroker, "close", close)
+    given = make_broker(settings, database)
+    for broker in (None, given):
+        with TestClient(create_app(settings, database, broker)):
+            pass
+    assert len(closed) == 1
+    assert closed[0] is not given

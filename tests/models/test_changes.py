@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -64,6 +65,14 @@ def test_a_connection_that_fails_is_replaced(sqlite_url: str, connect: Connect) 
     assert changes.look()
     assert changes.look()
     assert not changes.look()
+    changes.close()
+
+
+def test_a_connection_that_cannot_be_had_is_no_answer(connect: Connect, tmp_path: Path) -> None:
+    """Where no database can be opened the answer is "perhaps", at each look."""
+    changes = Changes(connect(f"sqlite:///{tmp_path / 'none' / 'x.db'}"))
+    assert changes.look()
+    assert changes.look()
     changes.close()
 
 

@@ -97,6 +97,7 @@ def test_counters_hold_while_all_write_at_once(desk: Desk) -> None:
 def test_drift_is_seen(desk: Desk) -> None:
     """A count too many, a job too few, a state changed behind the books: each shows with its difference."""
     (job_id,) = desk.submit()
+    desk.is_tampered = True
     key = {"tenant_id": TENANT, "llm": LLM, "priority": 1, "name": "running"}
     with desk.database.write() as session:
         session.execute(insert(Counter).values(**key, amount=2))

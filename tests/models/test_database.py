@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -148,7 +149,7 @@ def test_a_url_that_cannot_be_read_is_refused() -> None:
 
 def test_the_turnstile_lets_through_in_order_of_arrival() -> None:
     """Threads that wait go through one at a time, first come first served."""
-    turnstile, order, waiting = Turnstile(), list[int](), list[threading.Thread]()
+    turnstile, order, waiting = Turnstile(10), list[int](), list[threading.Thread]()
 
     def go(number: int) -> None:
         with turnstile:
@@ -168,8 +169,43 @@ def test_the_turnstile_lets_through_in_order_of_arrival() -> None:
 
 def test_the_turnstile_opens_after_an_exception() -> None:
     """Who leaves by an exception lets the next one in."""
-    turnstile = Turnstile()
+    turnstile = Turnstile(10)
     for _ in range(2):
         with pytest.raises(LookupError), turnstile:
             raise LookupError
     assert not turnstile._held
+
+
+def test_who_waits_too_long_at_the_turnstile_goes_away() -> None:
+    """Those who queue wait side by side, say that the database is locked, and leave the turnstile sound."""
+    turnstile, said = Turnstile(0.05), list[str]()
+
+    def go() -> None:
+        try:
+            with turnstile:
+                said.append("let in")
+        except Unavailable as error:
+            said.append(str(error))
+
+    waiting = [threading.Thread(target=go) for _ in range(4)]
+    with turnstile:
+        for thread in waiting:
+            thread.start()
+        for thread in waiting:
+            thread.join(10)
+    assert said == ["database is locked"] * 4
+    assert not turnstile._held
+    with turnstile:
+        assert not turnstile._waiting
+
+
+def test_the_busy_timeout_is_the_turnstiles(impatient: Database) -> None:
+    """A writer behind another of its process waits no longer than for another process."""
+    with ThreadPoolExecutor(1) as pool, impatient.write(), pytest.raises(Unavailable, match="locked"):
+        pool.submit(write_nothing, impatient).result(10)
+
+
+def write_nothing(database: Database) -> None:
+    """One transaction that changes nothing."""
+    with database.write():
+        pass

@@ -130,6 +130,7 @@ def test_the_database_refuses_a_second_bill(desk: Desk) -> None:
     values = {
         column.key: getattr(paid, column.key) for column in Cost.__table__.columns if column.key != "id"
     }
+    desk.is_tampered = True
     add = insert(Cost)
     for change in ({"fence": 2}, {"billable": False}):
         second = add.values(**{**values, **change})

@@ -168,6 +168,41 @@ def test_a_refused_conversation_is_left_to_the_worker(folder: Path) -> None:
         load(folder).encode(talk)
 
 
+class Spoilt:
+    """A tokenizer that raises what chat templates and tokenizers raise beside ValueErrors."""
+
+    def __init__(self, error: Exception, *, has_template: bool) -> None:
+        self.error = error
+        self.has_chat_template = has_template
+
+    def encode(self, *_: Any, **__: Any) -> Any:
+        """Raise it."""
+        raise self.error
+
+    apply_chat_template = encode
+
+
+@pytest.mark.parametrize("error", [Exception("bad byte"), AssertionError(), NotImplementedError("tools")])
+@pytest.mark.parametrize("has_template", [True, False])
+def test_whatever_a_tokenizer_raises_refuses_the_prompt(error: Exception, has_template: bool) -> None:
+    """A bare Exception or an AssertionError concerns one conversation, and its words are kept."""
+    encoder = PromptEncoder(Spoilt(error, has_template=has_template))
+    reason = str(error) or type(error).__name__
+    for text in ("hello", "x" * (PIECE + 1)):
+        with pytest.raises(PromptRefused, match=rf"\(user\): {reason}"):
+            encoder.encode((turn("user", text),))
+        with pytest.raises(PromptRefused, match=rf"\(user\): {reason}"):
+            encoder.length((turn("user", text),), 10)
+
+
+def test_a_tokenizer_that_breaks_is_left_to_the_worker(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The door counts nothing that its tokenizer chokes on, and answers."""
+    counter = PromptCounter(str(folder))
+    spoilt = PromptEncoder(Spoilt(Exception("bad byte"), has_template=False))
+    monkeypatch.setattr(counter, "load", lambda: spoilt)
+    assert counter.measure((turn("user", "x" * 5000),), 1, 1) is None
+
+
 def test_without_a_template_a_prompt_is_continued(tmp_path: Path) -> None:
     """An LLM without a chat template reads one user message as it is, and a conversation as paragraphs."""
     encoder = load(save_tiny_llm(tmp_path, template=None, weights=False))

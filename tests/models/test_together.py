@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -114,6 +115,28 @@ def test_failed_commit_reaches_everybody(sqlite_database: Database) -> None:
         event.remove(Session, "before_commit", full)
     assert [type(outcome) for outcome in outcomes] == [Unavailable, Unavailable]
     assert names(sqlite_database) == set()
+
+
+def test_nobody_raises_what_another_raises(
+    sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When no transaction can begin each thread gets an error of its own, of one kind and with one cause."""
+    write = Database.write
+
+    @contextmanager
+    def locked(self: Database) -> Iterator[Session]:
+        with write(self) as session:  # comes to pass when all are there
+            if threading.current_thread() is not threading.main_thread():
+                raise Unavailable("database is locked")
+            yield session
+
+    crowd = Crowd(Together(sqlite_database))
+    monkeypatch.setattr(Database, "write", locked)
+    outcomes = crowd.write(*map(insert, "abc"))
+    assert [str(outcome) for outcome in outcomes] == ["database is locked"] * 3
+    assert [type(outcome) for outcome in outcomes] == [Unavailable] * 3
+    assert len({id(outcome) for outcome in outcomes}) == 3
+    assert len({id(outcome.__cause__) for outcome in outcomes}) == 1
 
 
 def test_large_crowds_take_turns(sqlite_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

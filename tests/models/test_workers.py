@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from models import workers
+from concurrent.futures import ThreadPoolExecutor
+
+from sqlalchemy import text
+
+from models import jobs, workers
+from models.database import Database, Session
 from models.workers import Worker
 from tests.models.desk import WORKER, Desk
 from tests.rows import LLM, at, new_job, new_llm, new_worker
+
+WAITING = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
 
 
 def add(desk: Desk, *ids: str) -> None:
@@ -35,6 +42,36 @@ def test_the_first_word_of_an_end_counts(desk: Desk) -> None:
         workers.end(session, "a", at(2))
         assert [worker.id for worker in workers.alive(session)] == ["b"]
     assert desk.all(Worker, id="a")[0].ended_at == at(1)
+
+
+def test_a_worker_stands_until_it_ends(desk: Desk) -> None:
+    """Who was declared lost, or has no row, may not act."""
+    add(desk, "a", "b")
+    with desk.database.write() as session:
+        workers.end(session, "b", at(1))
+        assert [workers.stands(session, name) for name in ("a", "b", "none")] == [True, False, False]
+
+
+def test_no_worker_is_declared_lost_while_it_acts(postgres_database: Database) -> None:
+    """On PostgreSQL whoever ends a worker waits for its claim, and then sees what it claimed."""
+    desk = Desk(postgres_database)
+    add(desk, WORKER)
+    desk.submit()
+
+    def declare_lost(session: Session) -> list[str]:
+        workers.end(session, WORKER, at(1))
+        return workers.orphaned(session)
+
+    with ThreadPoolExecutor(1) as pool:
+        with postgres_database.write() as session:
+            assert workers.stands(session, WORKER)
+            jobs.claim(session, WORKER, LLM, 1, at(0))
+            session.flush()
+            found = pool.submit(desk.do, "end", declare_lost)
+            while not session.scalar(WAITING):
+                assert not found.done()
+        assert found.result(10) == [WORKER]
+        desk.rescue()
 
 
 def test_jobs_of_workers_that_are_gone_are_found(desk: Desk) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import migrations
-from models import keys
+from models import audit, keys
 from models.database import Database
 from ops.cli import guard
 from ops.cli.invocation import alias_of, serving
@@ -72,7 +72,7 @@ def test_migrate(penstock: Penstock, tmp_path: Path) -> None:
 
 
 def test_keys_without_a_service(penstock: Penstock, tmp_path: Path) -> None:
-    """Keys are made, listed and revoked in the database alone; a revoked one opens nothing."""
+    """Keys are made, listed and revoked in the database alone, and on record; a revoked one opens nothing."""
     folder = str(tmp_path)
     assert penstock("key", "list", "--data-dir", folder).returncode == 1
     penstock("migrate", "--data-dir", folder)
@@ -86,6 +86,9 @@ def test_keys_without_a_service(penstock: Penstock, tmp_path: Path) -> None:
         with database.read() as session:
             assert keys.verify(session, made["key"]) is None
         assert penstock("key", "revoke", made["id"], "--data-dir", folder).returncode == 1
+        with database.read() as session:
+            acts = [(act.actor, act.action, act.subject) for act in audit.page(session, "default", None, 10)]
+        assert acts == [("console", "key.revoke", made["id"]), ("console", "key.create", made["id"])]
     finally:
         database.close()
 
@@ -117,7 +120,7 @@ def test_serving_another_llm(tmp_path: Path) -> None:
 def test_a_worker_that_lacks_the_fast_blas_starts_anew(
     penstock: Penstock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A worker started by hand takes its own arguments along; one that has the library goes on."""
+    """A worker started by hand takes its arguments along; one that has the library, or a parent, goes on."""
     started: list[tuple[tuple[str, ...], str]] = []
 
     def execve(_: str, command: tuple[str, ...], environment: dict[str, str]) -> None:
@@ -126,6 +129,10 @@ def test_a_worker_that_lacks_the_fast_blas_starts_anew(
     monkeypatch.setattr("ops.supervisor.up.preloaded", lambda _: {"LD_PRELOAD": "fast.so"})
     monkeypatch.setattr("workers.inference.main", lambda *_: 0)
     monkeypatch.setattr(os, "execve", execve)
+    with monkeypatch.context() as parent:
+        parent.setattr("ops.cli.processes.is_held", lambda: True)
+        penstock("worker", "inference", "--data-dir", str(tmp_path))
+    assert started == []
     penstock("worker", "inference", "--data-dir", str(tmp_path))
     assert started == [(("worker", "inference", "--data-dir", str(tmp_path)), "fast.so")]
     monkeypatch.setenv("LD_PRELOAD", "fast.so")

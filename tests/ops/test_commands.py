@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -143,3 +144,16 @@ def test_following_a_job(penstock: Penstock, served: Served) -> None:
     assert job["result"] is not None
     assert done.stdout == job["result"]["text"] + "\n"
     assert "[succeeded]" in done.stderr
+
+
+def test_verify_reads_the_books(penstock: Penstock, served: Served) -> None:
+    """Sound books give status 0; what breaks a rule is named, with status 1."""
+    penstock("submit", "hi", "--wait", "--max-tokens", "3", "--data-dir", str(served.folder))
+    done = penstock("verify", "--data-dir", str(served.folder))
+    assert (done.returncode, done.stderr) == (0, "The books balance.\n")
+    with sqlite3.connect(served.folder / "penstock.db") as tampered:
+        tampered.execute("DELETE FROM results")
+    done = penstock("verify", "--json", "--data-dir", str(served.folder))
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["ok"]) == (1, False)
+    assert found["breaches"][0]["rule"] == "a job that succeeded has a result"

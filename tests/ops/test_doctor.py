@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import httpx2
 import pytest
 
 import migrations
@@ -150,6 +151,20 @@ def test_an_api_that_is_gone(settings: Settings, data: Database) -> None:
     (settings.data_dir / "address").write_text("http://127.0.0.1:9")
     assert verdicts(service.door(settings)) == {"api": "fail"}
     assert verdicts(service.workers(settings)) == {"workers": "fail"}
+
+
+@pytest.mark.parametrize(("broker_answers", "verdict"), [(True, "ok"), (False, "warn")])
+def test_an_api_that_lacks_a_part(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, broker_answers: bool, verdict: str
+) -> None:
+    """A degraded service answers 200 too, and is told with the part that it lacks."""
+    checks = {"database": {"ok": True, "detail": "fine"}, "broker": {"ok": broker_answers, "detail": "gone"}}
+    answer = httpx2.Response(200, json={"checks": checks})
+    monkeypatch.setattr(httpx2, "get", lambda *_, **__: answer)
+    (settings.data_dir / "address").write_text("http://127.0.0.1:9")
+    (found,) = service.door(settings)
+    assert found.verdict == verdict
+    assert ("degraded: broker: gone" in found.says) is not broker_answers
 
 
 def mlx(settings: Settings, path: str) -> Settings:

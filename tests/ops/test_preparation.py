@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import migrations
-from models import keys
+from models import audit, keys
 from models.database import Database
 from ops.complaint import Complaint
 from ops.supervisor import preparation
@@ -73,7 +73,7 @@ with locked(pathlib.Path({str(tmp_path)!r})):
 def test_an_empty_database_is_migrated_without_a_backup(database: Database, tmp_path: Path) -> None:
     """There is nothing to save from a database that has no schema."""
     assert preparation.migrate(database, tmp_path) is None
-    assert migrations.is_current(database)
+    assert migrations.current(database) == migrations.head()
     assert not (tmp_path / "backups").exists()
 
 
@@ -119,7 +119,7 @@ def test_five_copies_are_kept(tmp_path: Path) -> None:
 
 
 def test_the_first_key(database: Database, tmp_path: Path) -> None:
-    """The key in the file opens the service, is private, and is made only once."""
+    """The key in the file opens the service, is private, is made only once, and that is on record."""
     migrations.upgrade(database)
     file = tmp_path / "api-key"
     assert preparation.first_key(database, file)
@@ -127,6 +127,8 @@ def test_the_first_key(database: Database, tmp_path: Path) -> None:
     text = file.read_text().strip()
     with database.read() as session:
         assert keys.verify(session, text) is not None
+        (act,) = audit.page(session, "default", None, 10)
+    assert (act.actor, act.action, act.subject) == ("console", "key.create", text.split("_")[1])
     assert not preparation.first_key(database, file)
     assert file.read_text().strip() == text
 

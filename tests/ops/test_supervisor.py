@@ -168,6 +168,25 @@ def test_a_second_signal_ends_everything_at_once(
     assert told == ["Stopping: SIGTERM", "Once more (SIGINT): ending everything at once"]
 
 
+def test_a_signal_never_meets_a_lock(make_child: Callable[..., Child]) -> None:
+    """The supervisor waits without events: their lock is held while a signal's handler would ask for it."""
+    supervisor = Supervisor([make_child("one", LIVES)], QUICK, poll_seconds=0.01)
+    entered: set[str] = set()
+    looks = iter(range(4))
+
+    def is_ready() -> bool:
+        sys.setprofile(lambda frame, *_: entered.add(frame.f_code.co_filename))
+        return next(looks) == 3
+
+    def stop() -> None:
+        sys.setprofile(None)
+        supervisor.stop_soon()
+
+    assert supervisor.run(is_ready, stop) == 0
+    assert any(name.endswith("supervisor.py") for name in entered)
+    assert threading.__file__ not in entered
+
+
 def test_a_hang_up_that_was_ignored_stays_ignored(
     make_child: Callable[..., Child], capsys: pytest.CaptureFixture[str]
 ) -> None:

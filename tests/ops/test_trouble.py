@@ -122,7 +122,7 @@ def test_a_folder_that_cannot_be_written(
 def test_a_copy_that_cannot_be_made(tmp_path: Path) -> None:
     """A database that cannot be saved before it is migrated is left alone, and no half of a copy stays."""
     (tmp_path / "penstock.db").write_text("this was never a database" * 100)
-    with pytest.raises(Complaint, match="cannot be copied into"):
+    with pytest.raises(Complaint, match="cannot be copied to"):
         preparation.back_up(tmp_path / "penstock.db", tmp_path, "0001")
     assert list((tmp_path / "backups").iterdir()) == []
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -17,9 +17,13 @@ from models.base import utcnow
 from models.database import Database, Session, Unavailable
 from models.events import Event
 from models.job_rows import Attempt, Job
+from models.jobs import Claim
+from models.requests import Message
 from models.states import State
 from models.submission import submit
 from tests.service import OFFSETS, Service, completion, new_job, running_service, wait_until
+from workers.backends.fake import FakeBackend
+from workers.engine import Admission
 
 
 @pytest.fixture
@@ -173,6 +177,60 @@ def test_a_claim_that_was_never_answered_is_given_back(
         jobs.claim(session, inference.identity.worker_id, "pico", 1, utcnow())
     (done,) = slow.wait(sent, State.SUCCEEDED)
     assert (done.job.fence, done.job.failures) == (2, 0)
+
+
+def test_all_of_a_claim_is_known_before_its_prompts_are_read(slow: Service) -> None:
+    """However long tokenising takes, no job of the claim is taken for one that was never answered."""
+    inference = slow.start()
+    encode, known = inference.dispatcher._encode, list[int]()
+
+    def note(claim: Claim) -> Admission | endings.Ending:
+        known.append(inference.recorder.running)
+        return encode(claim)
+
+    inference.dispatcher._encode = note
+    slow.wait(slow.submit(*(new_job(completion(max_tokens=3000), timeout_seconds=0.1) for _ in range(3))))
+    assert known[0] == 3
+
+
+@pytest.mark.parametrize("error", [Exception("bad byte"), AssertionError("no tools")])
+def test_a_prompt_that_cannot_be_read_fails_its_own_job(
+    slow: Service, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Whatever the tokenizer raises is that job's error; its neighbour and the worker go on."""
+    encode = FakeBackend.encode
+
+    def choke(self: FakeBackend, messages: Sequence[Message]) -> list[int]:
+        if messages[0].text == "bad":
+            raise error
+        return encode(self, messages)
+
+    monkeypatch.setattr(FakeBackend, "encode", choke)
+    slow.start()
+    bad, good = slow.wait(slow.submit(new_job(completion("bad")), new_job(completion(max_tokens=2))))
+    assert (bad.job.state, good.job.state) == (State.FAILED, State.SUCCEEDED)
+    assert (bad.job.error_type, bad.job.error_message) == ("invalid_prompt", str(error))
+    assert slow.deaths == []
+
+
+def test_a_worker_declared_lost_claims_nothing_until_it_has_a_new_id(
+    settings: Settings, sqlite_url: str
+) -> None:
+    """A dead name gets no jobs, which a sweep would take away at the cost of an attempt; the new one does."""
+    hourly = settings.worker.model_copy(update={"heartbeat_ms": 3_600_000, "look_seconds": 0})
+    quiet = settings.model_copy(update={"worker": hourly})
+    with running_service(quiet, sqlite_url, Broker()) as service:
+        inference = service.start()
+        with service.database.write() as session:
+            workers.end(session, inference.identity.worker_id, utcnow())
+        (job,) = service.submit(new_job(), hint=False)
+        assert not inference.dispatcher.admit()
+        assert service.job(job.id).job.fence == 0
+        inference.control._beat()
+        (done,) = service.wait([job], State.SUCCEEDED)
+        assert (done.job.fence, done.job.failures) == (1, 0)
+        with service.database.read() as session:
+            assert session.scalars(select(Attempt.worker_id)).all() == [inference.identity.worker_id]
 
 
 def test_one_ending_that_cannot_be_written_costs_the_others_nothing(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,6 +120,50 @@ def test_a_worker_elsewhere_is_not_judged(tmp_path: Path) -> None:
     presence.end()
     (tmp_path / "workers" / "worker_2").write_text("elsewhere")
     assert gone(tmp_path) == []
+
+
+def test_a_damaged_file_is_no_worker_of_this_machine(tmp_path: Path) -> None:
+    """Bytes that are no text are judged as another machine's, and break no sweep."""
+    (tmp_path / "workers").mkdir()
+    (tmp_path / "workers" / "worker_1").write_bytes(b"\xff\xfe\x00")
+    assert gone(tmp_path) == []
+
+
+@pytest.mark.parametrize("fails", ["fcntl.flock", "os.write", "Path.rename"])
+def test_what_cannot_be_locked_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """When locking, writing or renaming fails, the file and its descriptor go."""
+    made: list[int] = []
+    open_ = os.open
+
+    def note(path: Path, *rest: int) -> int:
+        made.append(open_(path, *rest))
+        return made[-1]
+
+    def refuse(*_: object) -> None:
+        raise OSError("no locks here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("workers.presence.os.open", note)
+        patch.setattr(f"workers.presence.{fails}", refuse)
+        assert Presence.show(tmp_path, "worker_1") is None
+    assert list((tmp_path / "workers").iterdir()) == []
+    with pytest.raises(OSError, match="descriptor"):
+        os.fstat(made[0])
+
+
+def test_drafts_of_the_killed_are_removed(tmp_path: Path) -> None:
+    """Who was killed before its file could be found leaves one; the next worker removes it when it is old."""
+    folder = tmp_path / "workers"
+    folder.mkdir()
+    for name, mtime in ((".worker_old", 0), (".worker_new", time.time())):
+        (folder / name).touch()
+        os.utime(folder / name, (mtime, mtime))
+    presence = Presence.show(tmp_path, "worker_1")
+    assert presence is not None
+    assert sorted(file.name for file in folder.iterdir()) == [".worker_new", "worker_1"]
+    presence.end()
 
 
 def test_a_worker_that_cannot_show_itself_works_all_the_same(

@@ -18,13 +18,17 @@ from sqlalchemy import select
 from config.settings import Broker, Settings
 from models import workers
 from models.database import Database, Session, Unavailable
+from models.endings import Ending
 from models.job_rows import Attempt
+from models.jobs import Claim
 from models.states import State
 from ops import lifeline
 from ops.supervisor.up import programs
 from tests.repository import PROJECT
 from tests.service import PATIENCE, Service, completion, new_job, running_service, wait_until
 from workers import stopping
+from workers.engine import Admission
+from workers.inference import Inference
 
 WORKER = """
 import sys, time
@@ -182,7 +186,7 @@ def test_a_child_without_a_parent_has_the_grace_it_was_told() -> None:
     line = lifeline.Lifeline()
     child = subprocess.Popen(
         [sys.executable, "-c", code.replace("\n        ", "\n")], cwd=PROJECT, text=True,
-        env={**os.environ, **line.variables(), **lifeline.grace(0.3)},
+        env={**os.environ, **line.variables(), **lifeline.grace(1)},
         pass_fds=[line.read_end], stdout=subprocess.PIPE,
     )  # fmt: skip
     with child:
@@ -193,11 +197,37 @@ def test_a_child_without_a_parent_has_the_grace_it_was_told() -> None:
         assert child.wait(PATIENCE) == 1
 
 
+def stopped_while_encoding(service: Service) -> Inference:
+    """A worker whose dispatcher has no thread any more, and is told to stop by its first prompt."""
+    inference = service.start()
+    dispatcher = inference.dispatcher
+    dispatcher.stop()
+    dispatcher._stopping.clear()
+    encode = dispatcher._encode
+
+    def stop_first(claim: Claim) -> Admission | Ending:
+        dispatcher._stopping.set()
+        return encode(claim)
+
+    dispatcher._encode = stop_first
+    return inference
+
+
+def test_prompts_not_encoded_in_time_go_back(slow: Service) -> None:
+    """A stop in the midst of a claim leaves the rest of it to the books, and no job loses an attempt."""
+    inference = stopped_while_encoding(slow)
+    sent = slow.submit(*(new_job(completion(max_tokens=3000)) for _ in range(3)), hint=False)
+    inference.dispatcher.admit()
+    assert (inference.engine.held, inference.recorder.running) == (1, 3)
+    assert inference.stop(0)
+    assert [details.job.failures for details in slow.wait(sent, State.QUEUED)] == [0, 0, 0]
+    assert slow.deaths == []
+
+
 def test_a_claim_that_came_too_late_goes_back(slow: Service) -> None:
     """Jobs claimed while the engine takes no more are given back by the books, and nothing breaks."""
-    inference = slow.start()
+    inference = stopped_while_encoding(slow)
     inference.engine.drain(0)
-    inference.dispatcher._stopping.set()
     (job,) = slow.submit(new_job(), hint=False)
     inference.engine.capacity = lambda: 1  # type: ignore[method-assign] # it had room a moment ago
     inference.dispatcher.admit()

@@ -85,10 +85,10 @@ def load(path: str) -> LoadedLlm:
     """Load the LLM at ``path``: ``builtin:pico``, a directory, or a hub id (fetched if need be)."""
     place = str(Path(__file__).parent / path.removeprefix(BUILTIN)) if path.startswith(BUILTIN) else path
     loader: Any = mlx_lm.load  # its types do not tell the three values from the two
-    model, tokenizer, config = loader(place, return_config=True)
+    llm, tokenizer, config = loader(place, return_config=True)
     if mx.default_device() == mx.cpu:
-        _widen(model)
-    return LoadedLlm(model, tokenizer, config, _directory(place))
+        _widen(llm)
+    return LoadedLlm(llm, tokenizer, config, _directory(place))
 
 
 def fingerprint(directory: Path) -> str:
@@ -109,14 +109,14 @@ def fingerprint(directory: Path) -> str:
     return digest.hexdigest()
 
 
-def _widen(model: Any) -> None:
+def _widen(llm: Any) -> None:
     """Turn half-type weights into float32: a CPU's BLAS is up to 20 times faster with them."""
-    pairs: Any = tree_flatten(model.parameters())
+    pairs: Any = tree_flatten(llm.parameters())
     arrays: list[mx.array] = [array for _, array in pairs]
     all_half = {array.dtype for array in arrays} <= {mx.float16, mx.bfloat16}
     if all_half and sum(array.nbytes for array in arrays) <= WIDEN_BYTES:
-        model.set_dtype(mx.float32)
-        mx.eval(model.parameters())
+        llm.set_dtype(mx.float32)
+        mx.eval(llm.parameters())
 
 
 def _directory(place: str) -> Path:

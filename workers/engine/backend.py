@@ -94,7 +94,7 @@ class Backend(Protocol):
     def encode(self, messages: Sequence[Message]) -> list[int]:
         """Render ``messages`` with the chat template, ready for the assistant's turn.
 
-        Raises :class:`PromptRefused` where the template cannot express them.
+        Raises :class:`PromptRefused` where template or tokenizer cannot express them.
         """
 
     def detokenizer(self) -> Detokenizer:

@@ -95,7 +95,6 @@ class Engine:
             rows=len(self._roster.live),
             waiting=len(self._roster.waiting),
             live_bytes=self._backend.live_bytes(),
-            reserved_bytes=self._gate.live_area(self._roster.live.values()),
         )
 
     def check_integrity(self) -> None:
@@ -117,9 +116,11 @@ class Engine:
         self._drop(uids)
 
     def _let_in(self) -> None:
-        if self._roster.waiting:
-            live = self._roster.live.values()
-            self._seat(self._recovery.filter(self._gate.choose(self._roster.waiting, live), live))
+        waiting, live = self._roster.waiting, self._roster.live.values()
+        if waiting:
+            joining = self._recovery.filter(self._gate.choose(waiting, live), live)
+            self._gate.note(waiting, joining)
+            self._seat(joining)
 
     def _decode(self) -> None:
         result = self._backend.step()
@@ -139,7 +140,6 @@ class Engine:
             self._backend.reset()
         except Exception as fault:
             raise EngineDead("the batch could not be rebuilt after a broken step") from fault
-        self._counters.resets += 1
         self._roster.unseat_all()
         for sequence in guilty:
             self._fail(sequence, "engine_error", error)

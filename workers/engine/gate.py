@@ -82,9 +82,12 @@ class Gate:
         """
         rectangle = _Rectangle(self, [sequence.length for sequence in live])
         chosen = [sequence for sequence in self._candidates(waiting, rectangle) if rectangle.take(sequence)]
-        if chosen and waiting[0] not in chosen:
-            waiting[0].passed_over += len(chosen)
         return sorted(chosen, key=lambda sequence: len(sequence.admission.tokens))
+
+    def note(self, waiting: list[Sequence], joining: list[Sequence]) -> None:
+        """Count for the first of ``waiting`` who joins before it."""
+        if joining and waiting[0] not in joining:
+            waiting[0].passed_over += len(joining)
 
     def _candidates(self, waiting: list[Sequence], rectangle: _Rectangle) -> list[Sequence]:
         """``waiting`` in the order in which they are asked whether they fit."""

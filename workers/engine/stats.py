@@ -11,48 +11,38 @@ class EngineStats:
 
     ``decoded_tokens`` counts every token the decoder returned, also those
     that end a sequence; divided by ``decode_steps`` (steps that returned any)
-    it is the mean batch. ``live_bytes`` is what the backend measures,
-    ``reserved_bytes`` the rectangle the gate has promised to the live rows.
+    it is the mean batch. ``live_bytes`` is what the backend measures.
     """
 
-    steps: int = 0
     decode_steps: int = 0
     decoded_tokens: int = 0
     prefill_tokens: int = 0
-    resets: int = 0
     rows: int = 0
     waiting: int = 0
     live_bytes: int = 0
-    reserved_bytes: int = 0
 
 
 @dataclass(slots=True)
 class Counters:
     """The totals while they grow."""
 
-    steps: int = 0
     decode_steps: int = 0
     decoded_tokens: int = 0
     prefill_tokens: int = 0
-    resets: int = 0
 
     def note(self, decoded: int, prefilled: int) -> None:
         """Count a step that went well."""
-        self.steps += 1
         self.decode_steps += decoded > 0
         self.decoded_tokens += decoded
         self.prefill_tokens += prefilled
 
-    def snapshot(self, *, rows: int, waiting: int, live_bytes: int, reserved_bytes: int) -> EngineStats:
+    def snapshot(self, *, rows: int, waiting: int, live_bytes: int) -> EngineStats:
         """Freeze the totals together with the state given."""
         return EngineStats(
-            steps=self.steps,
             decode_steps=self.decode_steps,
             decoded_tokens=self.decoded_tokens,
             prefill_tokens=self.prefill_tokens,
-            resets=self.resets,
             rows=rows,
             waiting=waiting,
             live_bytes=live_bytes,
-            reserved_bytes=reserved_bytes,
         )

@@ -25,9 +25,9 @@ def test_a_broken_step_changes_no_result() -> None:
 
 def test_rows_come_back_before_newcomers() -> None:
     """Whoever sat in the broken batch is admitted again before those who waited."""
-    engine, _ = fake_engine(Limits(max_rows=1, max_batch_bytes=1 << 30), endless=True, fail_steps=[3])
+    engine, backend = fake_engine(Limits(max_rows=1, max_batch_bytes=1 << 30), endless=True, fail_steps=[3])
     told = run(engine, job("old", max_tokens=9), job("new", max_tokens=9))
-    assert engine.stats().resets == 1
+    assert backend.resets == 1
     order = [output.job_id for output in told if isinstance(output, Started | Finished)]
     assert order == ["old", "old", "new", "new"]
 
@@ -86,6 +86,21 @@ def test_nobody_joins_while_a_suspect_is_on_trial() -> None:
     told = step(engine, 2)
     assert (started(told), engine.stats().rows) == ([], 1)
     assert len(finished(run(engine))) == 3
+
+
+def test_nobody_is_passed_over_by_who_may_not_join() -> None:
+    """While a suspect is on trial the gate's choice stays outside, and counts for nothing."""
+    length = len(job("0").tokens) + 10
+    engine, backend = fake_engine(Limits(3, 3 * (length + 255) * 64), endless=True, fail_steps=[2, 3])
+    engine.submit([job("0", max_tokens=10)])
+    step(engine, 3)
+    engine.submit([job("long", "x" * 500, max_tokens=10), job("new", max_tokens=1)])
+    told = step(engine, 2)
+    first = engine._roster.waiting[0]
+    assert (len(backend._rows), started(told), first.admission.job_id) == (1, [], "long")
+    assert first.passed_over == 0
+    told = step(engine)
+    assert (started(told), first.passed_over) == (["new"], 1)
 
 
 def test_a_poisoned_newcomer_is_not_blamed_on_a_suspect() -> None:
