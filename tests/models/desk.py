@@ -31,13 +31,15 @@ class Desk:
     """What may be done to jobs, at the time ``now``.
 
     ``moves`` lists each change of state: the function called, the job, before and after.
-    A desk that is not ``careful`` is quicker, notes nothing and leaves the check to others.
+    A desk that is not ``careful`` is quicker, notes nothing and leaves the check to others. At one that
+    is ``tampered`` with, the books need not balance in the end.
     """
 
     def __init__(self, database: Database) -> None:
         self.database = database
         self.now = rows.START
         self.careful = True
+        self.is_tampered = False
         self.moves: list[tuple[str, str, State, State]] = []
         with database.write() as session:
             tenants.ensure(session, rows.TENANT, self.now)
