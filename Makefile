@@ -1,6 +1,6 @@
 # Works with GNU make 3.81, the one macOS ships. The first target is the default.
 .NOTPARALLEL:
-.PHONY: demo test run lint typecheck format bench docs lock
+.PHONY: demo test run lint typecheck format bench chaos docs lock
 
 # `make demo CUDA=1` (run and bench too) uses MLX's CUDA libraries, in an environment of their own.
 ifdef CUDA
@@ -43,6 +43,10 @@ format: $(DEV)
 
 bench: $(RUN)
 	$(BIN)/penstock bench
+
+# One seed does the same again: make chaos CHAOS="--seed 7 killed".
+chaos: $(DEV)
+	$(BIN)/python -m tests.chaos $(CHAOS)
 
 docs: $(DEV)
 	$(BIN)/python -m ops.docs_build

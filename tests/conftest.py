@@ -20,7 +20,7 @@ pytest_plugins = ["tests.servers", "tests.databases"]
 
 PROJECT = Path(__file__).parent.parent
 LAYERS = ("api", "workers", "models", "migrations", "config", "ops")
-ORDER = ("config", "models", "migrations", "workers", "ops", "api", "conformance", "flows", "pico")
+ORDER = ("config", "models", "migrations", "workers", "ops", "api", "conformance", "flows", "pico", "chaos")
 SERVERS = {"postgres_server", "redis_server"}
 
 hypothesis.configuration.set_hypothesis_home_dir(PROJECT / ".cache" / "hypothesis")

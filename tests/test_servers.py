@@ -14,8 +14,8 @@ import redis
 HOLDER = """
 import time
 from tests import servers
-with servers._private_{kind}() as url:
-    print(url, flush=True)
+with servers.private_{kind}() as server:
+    print(servers.valkey_url(server) if "{kind}" == "valkey" else server.get_uri(), flush=True)
     time.sleep(60)
 """
 
