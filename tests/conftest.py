@@ -15,6 +15,7 @@ from coverage.exceptions import NoDataError
 from hypothesis import settings as hypothesis_settings
 
 from config.settings import Broker, Engine, Live, Queue, Server, Settings, Worker
+from tests.chaos.faults import can_fill_disks
 
 pytest_plugins = ["tests.servers", "tests.databases"]
 
@@ -50,7 +51,11 @@ def _turn(item: pytest.Item) -> tuple[int, int]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print how much of each layer the tests ran, if that was measured."""
+    """Say what this machine lacks, and how much of each layer the tests ran, if that was measured."""
+    if not can_fill_disks():
+        terminalreporter.write_line(
+            "Not tried here: a full disk, for only root on Linux can make a small one."
+        )
     if not config.getoption("cov_source", default=None) or hasattr(config, "workerinput"):
         return
     measured = Coverage(config_file=str(PROJECT / "pyproject.toml"))

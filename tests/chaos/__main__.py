@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.trials import TRIALS, Outcome, Trial, can_fill_disks, run
+from tests.chaos.faults import can_fill_disks
+from tests.chaos.trials import TRIALS, Outcome, Trial, run
 
 
 def main() -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -104,3 +106,8 @@ def full_disk(folder: Path) -> Iterator[None]:
             pass
     yield
     filler.unlink()
+
+
+def can_fill_disks() -> bool:
+    """Whether this machine lets us make a small file system."""
+    return sys.platform == "linux" and os.getuid() == 0

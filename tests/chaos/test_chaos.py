@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.faults import can_fill_disks
 from tests.chaos.rig import OWNERS
-from tests.chaos.trials import TRIALS, Trial, can_fill_disks, run
+from tests.chaos.trials import TRIALS, Trial, run
 
 SEED = 20_261_120
 LONG_ONLY = {"frozen"}

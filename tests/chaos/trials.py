@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -114,8 +112,3 @@ def _place(trial: Trial, folder: Path) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", folder], check=True)
-
-
-def can_fill_disks() -> bool:
-    """Whether this machine lets us make a small file system."""
-    return sys.platform == "linux" and os.getuid() == 0
