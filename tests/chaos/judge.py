@@ -30,10 +30,14 @@ class Verdict:
     faults: list[str] = field(default_factory=list)
 
 
+PUBLISHED = Job.staged.is_(False)
+"""Jobs of a bulk that was cut off while it was stored are nobody's: the sweeper removes them in its time."""
+
+
 def left(database: Database) -> int:
     """Jobs that have not ended."""
     with database.read() as session:
-        return session.scalar(select(func.count()).where(Job.finished_at.is_(None))) or 0
+        return session.scalar(select(func.count()).where(PUBLISHED, Job.finished_at.is_(None))) or 0
 
 
 def ended(database: Database) -> int:
@@ -50,7 +54,8 @@ def judge(database: Database, promises: Promises, seconds: float) -> Verdict:
     """
     wait_until(lambda: left(database) == 0, seconds)
     with database.read() as session:
-        states = {s: int(n) for s, n in session.execute(select(Job.state, func.count()).group_by(Job.state))}
+        counted = select(Job.state, func.count()).where(PUBLISHED).group_by(Job.state)
+        states = {state: int(count) for state, count in session.execute(counted)}
         verdict = Verdict(
             jobs=sum(states.values()),
             states=states,
@@ -67,9 +72,9 @@ def judge(database: Database, promises: Promises, seconds: float) -> Verdict:
 def _promised(database: Database, promises: Promises) -> Iterator[str]:
     """Exactly the jobs that were accepted are there, each under its key."""
     with database.read() as session:
-        jobs = {row.id: row.bulk_id for row in session.execute(select(Job.id, Job.bulk_id))}
+        jobs = {row.id: row.bulk_id for row in session.execute(select(Job.id, Job.bulk_id).where(PUBLISHED))}
         bulks = set(session.scalars(select(Bulk.id).where(Bulk.published_at.is_not(None))))
-        others = select(Job.id, Job.state, Job.error_type).where(Job.state != State.SUCCEEDED)
+        others = select(Job.id, Job.state, Job.error_type).where(PUBLISHED, Job.state != State.SUCCEEDED)
         lost = [tuple(row) for row in session.execute(others)]
     single = {job_id for job_id, bulk_id in jobs.items() if bulk_id is None}
     told = set(promises.jobs.values())
