@@ -41,16 +41,11 @@ class Pulse:
 def _ask(url: str) -> CheckView:
     """Ping Redis; where it is, and why it does not answer, only the log tells in full."""
     import redis
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
+
+    from workers.broker.redis_broker import connect
 
     try:
-        with redis.Redis.from_url(
-            url,
-            socket_connect_timeout=PATIENCE_SECONDS,
-            socket_timeout=PATIENCE_SECONDS,
-            retry=Retry(NoBackoff(), 0),
-        ) as client:
+        with connect(url, connect_seconds=PATIENCE_SECONDS, answer_seconds=PATIENCE_SECONDS) as client:
             client.ping()
     except redis.RedisError as error:
         log.warning("Redis does not answer: %s", error)

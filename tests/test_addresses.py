@@ -59,7 +59,7 @@ def test_no_lock_with_addresses() -> None:
         (REGISTRY, 'index-url = "x"'),
         (MACHINE, "/home/ada/penstock"),
         (MACHINE, 'cd "/Users/ada/x"'),
-        (MACHINE, "at /work/main"),
+        (MACHINE, "at /work/thing"),
     ],
 )
 def test_the_search_finds(pattern: re.Pattern[str], text: str) -> None:

@@ -30,12 +30,14 @@ EVERY_COMMAND = 1_000_000
 """The default chance of 1000 in a million leaves the messages of dead workers lying for many minutes."""
 
 
-def connect(url: str) -> redis.Redis:
+def connect(
+    url: str, *, connect_seconds: float = CONNECT_SECONDS, answer_seconds: float = ANSWER_SECONDS
+) -> redis.Redis:
     """A client that gives up in time and never repeats a command, for that would double messages."""
     return redis.Redis.from_url(
         url,
-        socket_connect_timeout=CONNECT_SECONDS,
-        socket_timeout=ANSWER_SECONDS,
+        socket_connect_timeout=connect_seconds,
+        socket_timeout=answer_seconds,
         retry=Retry(NoBackoff(), 0),
     )
 
