@@ -10,7 +10,8 @@ import pytest
 
 from models.requests import Message, Sampling, TextPart
 from tests.workers.backends.llms import SETTINGS, Apart, apart, decode, save_tiny_llm
-from workers.engine import Row
+from workers.backends.fake import FakeBackend, FakeOptions
+from workers.engine import OutOfMemory, Row
 
 TEXT = "the gate lets 42 tons of water through: été 日本 🌊!"
 
@@ -241,3 +242,39 @@ def test_without_a_seed_draws_differ(backend: Apart) -> None:
     tokens = decode(backend, [*drawn, *likeliest])
     assert len({tuple(tokens[uid]) for uid in drawn}) > 1
     assert len({tuple(tokens[uid]) for uid in likeliest}) == 1
+
+
+def starve(inner: Any) -> None:
+    """Take the device's memory away from a backend, until its next reset or longer."""
+    if isinstance(inner, FakeBackend):
+        inner.faults = FakeOptions(memory_rows=1)
+        return
+
+    def fail() -> None:
+        raise RuntimeError("[malloc] Unable to allocate 1073741824 bytes.")
+
+    inner._generator.next = fail
+
+
+def feed(inner: Any) -> None:
+    """Give it back."""
+    if isinstance(inner, FakeBackend):
+        inner.faults = FakeOptions()
+
+
+def test_a_shortage_of_memory_has_its_own_error(backend: Apart) -> None:
+    """A step without memory says so; after a reset a smaller batch decodes what it would have."""
+    wanted = row(backend, "a", max_new=12, temperature=1, seed=3)
+    (uid,) = backend.add([wanted])
+    alone = decode(backend, [uid])[uid]
+    backend.add([wanted, row(backend, "b")])
+    backend.step()
+    backend.do(starve)
+    try:
+        with pytest.raises(OutOfMemory):
+            backend.step()
+        backend.reset()
+        (uid,) = backend.add([wanted])
+        assert decode(backend, [uid])[uid] == alone
+    finally:
+        backend.do(feed)

@@ -8,7 +8,9 @@ row's contents and checks them; and it breaks when it is told to.
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +23,7 @@ from config.settings import Engine as EngineSettings
 from models.requests import Message
 from workers.backends import fake_tokens
 from workers.backends.fake_tokens import EOS, VOCAB_SIZE, ByteDetokenizer
-from workers.engine.backend import End, LlmInfo, PromptRefused, Row, StepResult, TokenOut
+from workers.engine.backend import End, LlmInfo, OutOfMemory, PromptRefused, Row, StepResult, TokenOut
 
 # Six bytes each, some of them in characters of several bytes.
 WORDS = tuple(
@@ -39,8 +41,10 @@ class FakeOptions(BaseModel):
 
     A prompt that contains ``poison`` breaks every step it is in, one that
     contains ``spoil`` is given up alone in its first decoding step, one that
-    contains ``refuse`` is not taken at all. ``no_system`` makes it refuse system
-    messages, as some chat templates do.
+    contains ``refuse`` is not taken at all, and one that contains ``kill`` ends
+    the whole process in its first step, as a crash would. ``memory_rows`` is how
+    many rows there is memory for. ``no_system`` makes it refuse system messages,
+    as some chat templates do.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -56,6 +60,8 @@ class FakeOptions(BaseModel):
     poison: str = ""
     spoil: str = ""
     refuse: str = ""
+    kill: str = ""
+    memory_rows: int | None = Field(None, ge=0)
 
     @field_validator("fail_steps", mode="before")
     @classmethod
@@ -147,9 +153,7 @@ class FakeBackend:
         """One token for each row whose prompt is computed, then one piece of some prompts."""
         self.steps += 1
         time.sleep(self.faults.step_ms / 1000)
-        poisoned = any(_mentions(row.source, self.faults.poison) for row in self._rows.values())
-        if poisoned or self.steps in self.faults.fail_steps:
-            raise InjectedFaultError(f"step {self.steps} was told to break")
+        self._break()
         result = StepResult(tokens=[])
         ready = [uid for uid, row in self._rows.items() if row.is_prefilled]
         for uid in ready:
@@ -189,6 +193,16 @@ class FakeBackend:
         """Drop everything."""
         self._rows.clear()
         self.closed = True
+
+    def _break(self) -> None:
+        """Have the faults that a whole step can have."""
+        faults, rows = self.faults, [row.source for row in self._rows.values()]
+        if any(_mentions(row, faults.kill) for row in rows):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if faults.memory_rows is not None and len(rows) > faults.memory_rows:
+            raise OutOfMemory(f"{len(rows)} rows, and memory for {faults.memory_rows}")
+        if any(_mentions(row, faults.poison) for row in rows) or self.steps in faults.fail_steps:
+            raise InjectedFaultError(f"step {self.steps} was told to break")
 
     def _make_row(self, row: Row) -> _FakeRow:
         prompt = row.tokens[: len(row.tokens) - row.position]

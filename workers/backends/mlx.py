@@ -19,6 +19,7 @@ from models.prompts import PromptEncoder
 from models.requests import Message
 from workers.backends.loading import LoadedLlm, fingerprint, load
 from workers.backends.sampling import BatchSampler
+from workers.backends.shortage import shortage_told
 from workers.engine.backend import LlmInfo, Row, StepResult
 
 
@@ -52,9 +53,10 @@ class MlxBackend:
 
     def add(self, rows: Sequence[Row]) -> list[int]:
         """Insert rows; mlx-lm checks all of them before it takes any."""
-        uids: list[int] = self._generator.insert(
-            [list(row.tokens) for row in rows], max_tokens=[row.max_new for row in rows]
-        )
+        with shortage_told():
+            uids: list[int] = self._generator.insert(
+                [list(row.tokens) for row in rows], max_tokens=[row.max_new for row in rows]
+            )
         for uid, row in zip(uids, rows, strict=True):
             self._sampler.add(uid, row.sampling, row.position)
             self._read[uid] = 0
@@ -62,7 +64,8 @@ class MlxBackend:
 
     def step(self) -> StepResult:
         """One token for each decoding row, then one piece of the prompts."""
-        reading, decoding = self._generator.next()
+        with shortage_told():
+            reading, decoding = self._generator.next()
         result = StepResult([(out.uid, out.token, out.finish_reason) for out in decoding])
         for progress in reading:
             done = progress.progress[0]
@@ -84,10 +87,10 @@ class MlxBackend:
     def reset(self) -> None:
         """Start with an empty generator, after a token that shows that the device still works."""
         self._generator.close()
+        self._start()  # drops the caches of the old one: the token needs room
+        mx.clear_cache()
         with mx.stream(self._stream):
             self._llm.cache_bytes()
-        mx.clear_cache()
-        self._start()
 
     def check_integrity(self, rows: Mapping[int, Sequence[int]]) -> None:
         """Compare the tokens that each cache was computed from with what the engine believes."""

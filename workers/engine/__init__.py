@@ -13,14 +13,17 @@ ones join at any step. Then the callback receives, in one list a step:
 
 - :class:`Started` once, when the row is handed to the decoder;
 - :class:`Delta` for each piece of text that may be shown;
-- and exactly one end: :class:`Finished` ("stop", "length", "cancelled" or
-  "timeout", with text, tokens and usage), :class:`Failed` (with ``retryable``), or
-  :class:`Withdrawn` after :meth:`EngineThread.withdraw_all` or
-  :meth:`EngineThread.stop`, whose tokens make the ``prior`` of the next
-  admission: it continues without counting or showing them twice.
+- and exactly one end: :class:`Finished` ("stop", "length", "cancelled",
+  "timeout" or "expired", with text, tokens and usage), :class:`Failed` (with
+  ``retryable``), or :class:`Withdrawn` after :meth:`EngineThread.withdraw_all` or
+  :meth:`EngineThread.stop`, or when it was parked for a job of a better class;
+  its tokens make the ``prior`` of the next admission, which continues without
+  counting or showing them twice.
 
-:meth:`EngineThread.cancel` and an admission's ``deadline`` take effect at the
-next step; :meth:`EngineThread.drain` waits for the jobs held; an engine that
+More jobs may be handed over than there is capacity for, as many of a better
+class as :meth:`EngineThread.parkable` names others that they can replace.
+:meth:`EngineThread.cancel`, an admission's ``deadline`` and its ``expires`` take
+effect at the next step; :meth:`EngineThread.drain` waits for the jobs held; an engine that
 cannot go on shows :attr:`EngineThread.dead`, and the process should exit.
 
 **The parts**, in the order in which a job meets them:
@@ -29,15 +32,17 @@ cannot go on shows :attr:`EngineThread.dead`, and the process should exit.
 - ``engine``: :meth:`Engine.step`, the loop on one screen.
 - ``admission``: one attempt at one job, as handed in.
 - ``roster``: who is held, who waits, who sits in the batch.
-- ``gate``: who joins now, counted in bytes of rows x longest row.
+- ``gate``: who joins now, class by class, counted in bytes of rows x longest row;
+  ``rectangle``: the batch as it would be; ``parking``: who makes room for a better
+  class; ``row_limit``: fewer rows for a while after the device ran out of memory.
 - ``sequence``: one row's tokens, text and end; ``stops``: its stop strings.
 - ``backend``: the protocol behind which an LLM decodes.
 - ``recovery``: after a broken step, who comes back and who is to blame.
-- ``outputs``: what is told; ``stats``: figures.
+- ``outputs``: what is told; ``outbox``: what a step has to tell; ``stats``: figures.
 """
 
 from workers.engine.admission import Admission
-from workers.engine.backend import Backend, Detokenizer, LlmInfo, PromptRefused, Row, StepResult
+from workers.engine.backend import Backend, Detokenizer, LlmInfo, OutOfMemory, PromptRefused, Row, StepResult
 from workers.engine.engine import Engine
 from workers.engine.gate import Limits
 from workers.engine.outputs import Delta, Failed, Finished, Output, Started, Withdrawn
@@ -58,6 +63,7 @@ __all__ = [
     "Finished",
     "Limits",
     "LlmInfo",
+    "OutOfMemory",
     "Output",
     "PromptRefused",
     "Row",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from models.requests import Sampling
+from models.states import Priority
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,8 +15,11 @@ class Admission:
 
     ``tokens`` is the encoded prompt. ``prior`` are tokens that an earlier
     attempt generated before it was parked or handed back: they are part of
-    the result, but are not shown again. ``deadline`` is an instant of the
-    engine's monotonic clock, in seconds, after which the attempt times out.
+    the result, but are not shown again. ``deadline`` and ``expires`` are
+    instants of the engine's monotonic clock, in seconds: after the first the
+    attempt times out, after the second its job has expired. ``priority`` is
+    the class, a value of :class:`models.states.Priority`, and ``rank`` the
+    place in the queue within all classes; of both the lower goes first.
     """
 
     job_id: str
@@ -24,6 +28,9 @@ class Admission:
     sampling: Sampling
     prior: Sequence[int] = field(default=())
     deadline: float | None = None
+    priority: int = Priority.STANDARD
+    rank: int = 0
+    expires: float | None = None
 
     @property
     def key(self) -> tuple[str, int]:

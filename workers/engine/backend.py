@@ -13,10 +13,24 @@ from typing import Literal, Protocol
 from models.prompts import PromptRefused
 from models.requests import Message, Sampling
 
-__all__ = ["Backend", "Detokenizer", "End", "LlmInfo", "PromptRefused", "Row", "StepResult", "TokenOut"]
+__all__ = [
+    "Backend",
+    "Detokenizer",
+    "End",
+    "LlmInfo",
+    "OutOfMemory",
+    "PromptRefused",
+    "Row",
+    "StepResult",
+    "TokenOut",
+]
 
 End = Literal["stop", "length"]
 TokenOut = tuple[int, int, End | None]
+
+
+class OutOfMemory(RuntimeError):  # noqa: N818 - named for what happened, not for being an error
+    """The device has no memory for the batch; a smaller one may fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +115,16 @@ class Backend(Protocol):
         """Make a detokenizer for one row."""
 
     def add(self, rows: Sequence[Row]) -> list[int]:
-        """Take ``rows`` into the batch and return a new uid for each; all of them, or none and raise."""
+        """Take ``rows`` into the batch and return a new uid for each; all of them, or none and raise.
+
+        Raises :class:`OutOfMemory` where the device has no memory for them.
+        """
 
     def step(self) -> StepResult:
         """Decode one token for every row that is ready and compute the next piece of prompts.
 
-        An exception leaves the batch unusable until :meth:`reset`.
+        An exception leaves the batch unusable until :meth:`reset`; it is
+        :class:`OutOfMemory` where the device has no memory for the batch.
         """
 
     def remove(self, uids: Sequence[int]) -> None:

@@ -10,9 +10,11 @@ import time
 from collections.abc import Callable, Iterable
 
 from workers.engine.admission import Admission
-from workers.engine.backend import Backend, LlmInfo, TokenOut
+from workers.engine.backend import Backend, OutOfMemory, TokenOut
 from workers.engine.gate import Gate, Limits
-from workers.engine.outputs import Failed, FinishReason, Output, Started, StopReason, Withdrawn
+from workers.engine.outbox import OUT_OF_MEMORY, Outbox
+from workers.engine.outputs import Output, StopReason, Withdrawn
+from workers.engine.parking import surplus
 from workers.engine.recovery import EngineDead, Recovery
 from workers.engine.roster import Roster
 from workers.engine.sequence import Sequence
@@ -33,8 +35,9 @@ class Engine:
         self._gate = Gate(backend.info, limits)
         self._recovery = Recovery()
         self._roster = Roster()
+        self._joining: list[Sequence] = []
         self._clock = clock
-        self._outputs: list[Output] = []
+        self._outbox = Outbox()
         self._counters = Counters()
 
     def step(self) -> list[Output]:
@@ -49,13 +52,9 @@ class Engine:
                 self._decode()
         except Exception as error:  # noqa: BLE001 - whatever broke, the batch is unusable and is rebuilt
             self._rebuild(error)
-        outputs, self._outputs = self._outputs, []
-        return outputs
-
-    @property
-    def info(self) -> LlmInfo:
-        """What is known of the LLM."""
-        return self._backend.info
+        if not self._roster:
+            self._gate.rows.restore()
+        return self._outbox.empty()
 
     @property
     def held(self) -> int:
@@ -63,9 +62,22 @@ class Engine:
         return len(self._roster)
 
     @property
+    def max_rows(self) -> int:
+        """Rows that may decode together now: fewer than the limit after the device ran out of memory."""
+        return self._gate.rows.now
+
+    def parkable(self) -> list[tuple[int, int]]:
+        """Priority and rank of the jobs here that could make room for one of a better class."""
+        return [
+            (sequence.admission.priority, sequence.admission.rank)
+            for sequence in self._roster
+            if sequence.may_be_parked
+        ]
+
+    @property
     def has_work(self) -> bool:
         """Whether :meth:`step` would do or tell anything."""
-        return bool(self._outputs) or len(self._roster) > 0
+        return bool(self._outbox or self._roster)
 
     def submit(self, admissions: Iterable[Admission]) -> None:
         """Take attempts in; those of one call that fit are admitted together at the next step.
@@ -86,7 +98,10 @@ class Engine:
     def withdraw_all(self) -> list[Withdrawn]:
         """Take everything out, oldest first."""
         sequences = list(self._roster)
-        self._take_out(sequences)
+        try:
+            self._drop([self._roster.remove(sequence) for sequence in sequences])
+        except Exception as error:  # noqa: BLE001 - as in a step
+            self._rebuild(error)
         return [sequence.withdrawn() for sequence in sequences]
 
     def stats(self) -> EngineStats:
@@ -112,19 +127,29 @@ class Engine:
             reason = sequence.must_leave(now)
             if reason is not None:
                 uids.append(self._roster.remove(sequence))
-                self._tell_end(sequence, reason)
+                self._outbox.finished(sequence, reason)
         self._drop(uids)
 
     def _let_in(self) -> None:
         waiting, live = self._roster.waiting, self._roster.live.values()
-        if waiting:
-            joining = self._recovery.filter(self._gate.choose(waiting, live), live)
-            self._gate.note(waiting, joining)
-            self._seat(joining)
+        if not waiting:
+            return
+        choice = self._gate.choose(waiting, live)
+        allowed = self._recovery.filter(choice.joining, live)
+        if len(allowed) < len(choice.joining):
+            choice = self._gate.choose(allowed, live)  # room is made only for those who join
+        self._gate.note(waiting, choice.joining)
+        over = self.held - len(choice.parked) - self._gate.limits.max_rows
+        self._joining = choice.joining
+        self._park(choice.parked + surplus(waiting, choice.joining, over))
+        self._seat(choice.joining)
+        self._joining = []
 
     def _decode(self) -> None:
         result = self._backend.step()
         self._recovery.survived()
+        if result.tokens:
+            self._gate.rows.survived()
         self._counters.note(len(result.tokens), result.prefilled)
         self._drop([self._advance(token) for token in result.tokens])
         for uid, error in result.failed:
@@ -135,31 +160,46 @@ class Engine:
     def _rebuild(self, error: Exception) -> None:
         """Start over with an empty batch; its rows wait to be admitted again from their tokens."""
         log.warning("An engine step broke; rebuilding the batch", exc_info=error)
-        guilty = self._recovery.blame(self._roster.live.values(), error)
+        is_memory = isinstance(error, OutOfMemory)
+        guilty = self._shrink() if is_memory else self._recovery.blame(self._roster.live.values(), error)
         try:
             self._backend.reset()
         except Exception as fault:
             raise EngineDead("the batch could not be rebuilt after a broken step") from fault
         self._roster.unseat_all()
         for sequence in guilty:
-            self._fail(sequence, "engine_error", error)
+            self._fail(sequence, OUT_OF_MEMORY if is_memory else "engine_error", error)
+
+    def _shrink(self) -> list[Sequence]:
+        """Let fewer rows decode together; return the row that had the device to itself, and must fail."""
+        roster, joining = self._roster, self._joining
+        tried = [*roster.live.values(), *(row for row in joining if row in roster.waiting)]
+        self._gate.rows.shrink(len(tried))
+        log.warning("No memory for %d rows; going on with %d", len(tried), self._gate.rows.now)
+        return tried if len(tried) == 1 else []
 
     # What they are made of.
 
     def _accept(self, admission: Admission) -> None:
         refusal = self._gate.refuses(admission)
         if refusal is not None:
-            self._outputs.append(Failed(*admission.key, *refusal, retryable=False))
+            self._outbox.refused(admission.key, *refusal)
             return
         try:
             sequence = Sequence(admission, self._backend.detokenizer())
         except Exception as error:  # noqa: BLE001 - a bad row fails its own job
-            self._outputs.append(Failed(*admission.key, "row_error", _words(error), retryable=True))
+            self._outbox.failed(admission.key, "row_error", error)
             return
         if sequence.over is None:
             self._roster.add(sequence)
         else:
-            self._tell_end(sequence, sequence.over)
+            self._outbox.finished(sequence, sequence.over)
+
+    def _park(self, sequences: list[Sequence]) -> None:
+        uids = [self._roster.remove(sequence) for sequence in sequences]
+        for sequence in sequences:
+            self._outbox.parked(sequence)
+        self._drop(uids)
 
     def _seat(self, chosen: list[Sequence]) -> None:
         """Hand sequences to the backend together; when it refuses, find the one that it refuses."""
@@ -167,6 +207,8 @@ class Engine:
             return
         try:
             uids = self._backend.add([sequence.row() for sequence in chosen])
+        except OutOfMemory:
+            raise  # no row is to blame: the batch is rebuilt smaller
         except Exception as error:  # noqa: BLE001 - a bad row fails its own job
             if len(chosen) == 1:
                 self._fail(chosen[0], "row_error", error)
@@ -175,9 +217,7 @@ class Engine:
                     self._seat([sequence])
             return
         self._roster.seat(chosen, uids)
-        self._outputs.extend(Started(*sequence.admission.key) for sequence in chosen if not sequence.started)
-        for sequence in chosen:
-            sequence.started = True
+        self._outbox.started(chosen)
 
     def _advance(self, out: TokenOut) -> int | None:
         """Give a row its token; return its uid if it ended while the backend still holds it."""
@@ -187,9 +227,7 @@ class Engine:
             return None
         try:
             if end != "stop":
-                delta = sequence.take(token)
-                if delta is not None:
-                    self._outputs.append(delta)
+                self._outbox.shown(sequence.take(token))
             over = sequence.over or end
             if over is None:
                 return None
@@ -197,38 +235,15 @@ class Engine:
             self._fail(sequence, "row_error", error)
         else:
             self._roster.remove(sequence)
-            self._tell_end(sequence, over)
+            self._outbox.finished(sequence, over)
         return None if end else uid
 
-    def _tell_end(self, sequence: Sequence, reason: FinishReason) -> None:
-        try:
-            rest = sequence.flush()
-        except Exception as error:  # noqa: BLE001 - a bad row fails its own job
-            self._outputs.append(Failed(*sequence.admission.key, "row_error", _words(error), retryable=True))
-            return
-        if rest is not None:
-            self._outputs.append(rest)
-        self._outputs.append(sequence.finished(reason))
-
     def _fail(self, sequence: Sequence, kind: str, error: Exception) -> None:
-        log.warning("Job %s failed in the engine (%s)", sequence.admission.job_id, kind, exc_info=error)
         self._roster.remove(sequence)
-        self._outputs.append(Failed(*sequence.admission.key, kind, _words(error), retryable=True))
-
-    def _take_out(self, sequences: list[Sequence]) -> None:
-        """Remove sequences between two steps."""
-        try:
-            self._drop([self._roster.remove(sequence) for sequence in sequences])
-        except Exception as error:  # noqa: BLE001 - as in a step
-            self._rebuild(error)
+        self._outbox.failed(sequence.admission.key, kind, error)
 
     def _drop(self, uids: list[int | None]) -> None:
         """Let the backend forget rows; None stands for one that has no row there."""
         rows = [uid for uid in uids if uid is not None]
         if rows:
             self._backend.remove(rows)
-
-
-def _words(error: Exception) -> str:
-    """What an error says, for a message to the job's owner."""
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

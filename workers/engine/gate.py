@@ -3,38 +3,57 @@
 The live batch is a rectangle, rows x longest row, and its whole area is
 memory. The gate counts those bytes with every row's whole ``max_tokens``, so
 that a row once admitted can always be finished.
+
+Classes come before all else: a row that fits when rows of worse classes leave
+does not wait for them (:mod:`workers.engine.parking` says who leaves), and
+while one of a better class waits nobody of a worse one joins.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from itertools import groupby
 
 from workers.engine.admission import Admission
 from workers.engine.backend import LlmInfo
+from workers.engine.parking import make_room
+from workers.engine.rectangle import Rectangle
+from workers.engine.row_limit import RowLimit
 from workers.engine.sequence import Sequence
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the live batch may grow to."""
+    """What the live batch may grow to, and one row of it; ``max_row_bytes`` of 0 is as much as the batch."""
 
     max_rows: int
     max_batch_bytes: int
+    max_row_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Who joins the batch, and who of the batch is parked for them."""
+
+    joining: list[Sequence]
+    parked: list[Sequence]
 
 
 class Gate:
     """Counts the rectangle and chooses newcomers.
 
-    First come, first served decides who is first. The others follow in the
-    order that wastes least: rows no longer than the rectangle already is,
-    then the shortest. A first row that does not fit may be passed over by at
-    most ``max_rows`` others; then nobody joins until it fits.
+    Within a class first come, first served decides who is first. The others
+    follow in the order that wastes least: rows no longer than the rectangle
+    already is, then the shortest. A first row that does not fit may be passed
+    over by at most ``max_rows`` others; then nobody joins until it fits.
+    ``rows`` is how many may decode together at present.
     """
 
     def __init__(self, info: LlmInfo, limits: Limits) -> None:
         self._info = info
         self.limits = limits
+        self.rows = RowLimit(limits.max_rows)
 
     def area(self, rows: int, longest: int) -> int:
         """Bytes that a rectangle of ``rows`` rows, the longest of ``longest`` tokens, takes at most."""
@@ -53,10 +72,18 @@ class Gate:
                 f"{len(admission.tokens)} prompt tokens and {admission.sampling.max_tokens} to generate "
                 f"are more than the context of {info.context_length} tokens"
             )
-        if self.area(1, length) > self.limits.max_batch_bytes:
+        return self._too_large(length)
+
+    def _too_large(self, length: int) -> tuple[str, str] | None:
+        limits, size = self.limits, self.area(1, length)
+        if 0 < limits.max_row_bytes < size:
+            return "row_bytes", (
+                f"{length} tokens take {size} bytes, more than the {limits.max_row_bytes} "
+                "that one job may take (engine.max_row_bytes)"
+            )
+        if size > limits.max_batch_bytes:
             return "batch_bytes", (
-                f"{length} tokens take {self.area(1, length)} bytes, "
-                f"more than the {self.limits.max_batch_bytes} a batch may take"
+                f"{length} tokens take {size} bytes, more than the {limits.max_batch_bytes} a batch may take"
             )
         return None
 
@@ -66,7 +93,7 @@ class Gate:
 
     def check_integrity(self, live: Collection[Sequence]) -> None:
         """Raise AssertionError if the batch is larger than its limits."""
-        if len(live) > self.limits.max_rows or self.free_bytes(live) < 0:
+        if len(live) > self.rows.now or self.free_bytes(live) < 0:
             raise AssertionError(f"{len(live)} rows leave {self.free_bytes(live)} bytes free")
 
     def live_area(self, live: Iterable[Sequence]) -> int:
@@ -74,52 +101,61 @@ class Gate:
         lengths = [sequence.length for sequence in live]
         return self.area(len(lengths), max(lengths, default=0))
 
-    def choose(self, waiting: list[Sequence], live: Iterable[Sequence]) -> list[Sequence]:
-        """Return who of ``waiting`` (in order of arrival) joins ``live`` now, short prompts first.
+    def choose(self, waiting: Iterable[Sequence], live: Iterable[Sequence]) -> Choice:
+        """Choose who of ``waiting`` (in order of arrival) joins ``live`` now, short prompts of a class first.
 
         Prompts are computed a few rows at a time and padded to the longest of
         them: neighbours of like length waste least.
         """
-        rectangle = _Rectangle(self, [sequence.length for sequence in live])
-        chosen = [sequence for sequence in self._candidates(waiting, rectangle) if rectangle.take(sequence)]
-        return sorted(chosen, key=lambda sequence: len(sequence.admission.tokens))
+        rectangle = Rectangle(live, self._fits)
+        joining: list[Sequence] = []
+        parked: list[Sequence] = []
+        for line in _classes(waiting):
+            before = len(joining)
+            for sequence in self._candidates(line, rectangle):
+                leaving = make_room(rectangle, sequence)
+                if leaving is None:
+                    continue
+                if leaving:
+                    parked += leaving
+                    rectangle = rectangle.without(leaving)
+                rectangle.take(sequence)
+                joining.append(sequence)
+            if len(joining) - before < len(line):
+                break  # a worse class never makes a better one wait
+        return Choice(sorted(joining, key=_reading_order), parked)
 
-    def note(self, waiting: list[Sequence], joining: list[Sequence]) -> None:
-        """Count for the first of ``waiting`` who joins before it."""
-        if joining and waiting[0] not in joining:
-            waiting[0].passed_over += len(joining)
+    def note(self, waiting: Iterable[Sequence], joining: Collection[Sequence]) -> None:
+        """Count for the first of each class in ``waiting`` who of its class joins before it."""
+        if not joining:
+            return
+        for line in _classes(waiting):
+            if line[0] not in joining:
+                line[0].passed_over += sum(sequence in joining for sequence in line)
 
-    def _candidates(self, waiting: list[Sequence], rectangle: _Rectangle) -> list[Sequence]:
-        """``waiting`` in the order in which they are asked whether they fit."""
-        if not waiting:
-            return []
-        first, others = waiting[0], waiting[1:]
+    def _fits(self, rows: int, longest: int) -> bool:
+        return rows <= self.rows.now and self.area(rows, longest) <= self.limits.max_batch_bytes
+
+    def _candidates(self, line: list[Sequence], rectangle: Rectangle) -> list[Sequence]:
+        """A class in the order in which its rows are asked whether they fit."""
+        first, others = line[0], line[1:]
         if first.passed_over >= self.limits.max_rows and not rectangle.has_room(first):
-            return []
+            return [first]  # it joins if others can be parked for it; else all wait until it fits
         longest = max(rectangle.longest, first.length)
         like = [sequence for sequence in others if sequence.length <= longest]
         longer = [sequence for sequence in others if sequence.length > longest]
         return [first, *like, *sorted(longer, key=lambda sequence: sequence.length)]
 
 
-class _Rectangle:
-    """The batch as it grows while newcomers are chosen."""
+def _classes(waiting: Iterable[Sequence]) -> list[list[Sequence]]:
+    """The lines of the classes, the best first, each in order of arrival."""
+    ordered = sorted(waiting, key=_priority)
+    return [list(line) for _, line in groupby(ordered, key=_priority)]
 
-    def __init__(self, gate: Gate, lengths: list[int]) -> None:
-        self._gate = gate
-        self.rows = len(lengths)
-        self.longest = max(lengths, default=0)
 
-    def has_room(self, sequence: Sequence) -> bool:
-        longest = max(self.longest, sequence.length)
-        limits = self._gate.limits
-        if self.rows >= limits.max_rows:
-            return False
-        return self._gate.area(self.rows + 1, longest) <= limits.max_batch_bytes
+def _priority(sequence: Sequence) -> int:
+    return sequence.admission.priority
 
-    def take(self, sequence: Sequence) -> bool:
-        if not self.has_room(sequence):
-            return False
-        self.rows += 1
-        self.longest = max(self.longest, sequence.length)
-        return True
+
+def _reading_order(sequence: Sequence) -> tuple[int, int]:
+    return sequence.admission.priority, len(sequence.admission.tokens)

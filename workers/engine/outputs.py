@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-FinishReason = Literal["stop", "length", "cancelled", "timeout"]
-StopReason = Literal["cancelled", "timeout"]
+FinishReason = Literal["stop", "length", "cancelled", "timeout", "expired"]
+StopReason = Literal["cancelled", "timeout", "expired"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +60,12 @@ class Finished:
 class Failed:
     """The attempt failed; ``retryable`` says whether another one may go better.
 
-    ``type`` is ``context_length``, ``batch_bytes`` or ``invalid_prompt`` (the job can
-    never run here), ``row_error`` (something called for this row alone
-    failed) or ``engine_error`` (the row was in too many broken steps).
+    ``type`` is ``context_length``, ``row_bytes``, ``batch_bytes`` or ``invalid_prompt``
+    (the job can never run here), ``row_error`` (something called for this row
+    alone failed), ``engine_error`` (the row was in too many broken steps) or
+    ``out_of_memory`` (the device had no memory for this row alone).
+    ``at_most`` is how many failures a job may have before this reason ends
+    it, where that is fewer than its own limit; None leaves it to that limit.
     """
 
     job_id: str
@@ -70,15 +73,20 @@ class Failed:
     type: str
     message: str
     retryable: bool
+    at_most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Withdrawn:
-    """The job was taken out unfinished; admit it again with ``token_ids`` as its prior tokens."""
+    """The job was taken out unfinished; admit it again with ``token_ids`` as its prior tokens.
+
+    ``parked`` says that it made room for a job of a better class.
+    """
 
     job_id: str
     fence: int
     token_ids: tuple[int, ...]
+    parked: bool = False
 
 
 Output = Started | Delta | Finished | Failed | Withdrawn

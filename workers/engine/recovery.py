@@ -5,6 +5,7 @@ rows come back one at a time, and a step that breaks while one of them is on
 trial is blamed on that one alone: a poisoned row cannot take the rest with it.
 Nobody else joins during a trial, and none begins while a row that joined before
 is without a token: whoever could be guilty instead of the suspect is not there.
+Rows of a better class do not wait for trials that have not begun.
 """
 
 from __future__ import annotations
@@ -29,12 +30,19 @@ class Recovery:
         self._broken_in_a_row = 0
 
     def filter(self, chosen: list[Sequence], live: Iterable[Sequence]) -> list[Sequence]:
-        """Leave of ``chosen`` all if there is no suspect among them; else one suspect, or nobody yet."""
+        """Leave of ``chosen`` all if there is no suspect among them.
+
+        Else those of better classes than any suspect, or one suspect, or nobody yet.
+        """
         if self._trial() is not None:
             return []
         suspects = [sequence for sequence in chosen if self._is_suspect(sequence)]
         if not suspects:
             return chosen
+        best = min(sequence.admission.priority for sequence in suspects)
+        better = [sequence for sequence in chosen if sequence.admission.priority < best]
+        if better:
+            return better
         if not all(sequence.cleared for sequence in live):
             return []
         self._on_trial = suspects[0]

@@ -58,6 +58,16 @@ class Sequence:
         return self.admission.length
 
     @property
+    def may_be_parked(self) -> bool:
+        """Whether the row may be sent away: one under suspicion may not, its strikes would be forgotten."""
+        return self.strikes == 0
+
+    def outranks(self, other: Sequence) -> bool:
+        """Whether this row is of a better class and stands before ``other`` in the queue as well."""
+        mine, its = self.admission, other.admission
+        return mine.priority < its.priority and mine.rank < its.rank
+
+    @property
     def tokens(self) -> list[int]:
         """The prompt and everything generated."""
         return [*self.admission.tokens, *self.generated]
@@ -77,10 +87,15 @@ class Sequence:
 
     def must_leave(self, now: float) -> StopReason | None:
         """Why the row must end although its text is not complete, or None."""
-        deadline = self.admission.deadline
-        if self.stop_reason is None and deadline is not None and deadline <= now:
-            return "timeout"
-        return self.stop_reason
+        if self.stop_reason is not None:
+            return self.stop_reason
+        admission = self.admission
+        due: list[tuple[float, StopReason]] = []
+        if admission.deadline is not None and admission.deadline <= now:
+            due.append((admission.deadline, "timeout"))
+        if admission.expires is not None and admission.expires <= now:
+            due.append((admission.expires, "expired"))
+        return min(due)[1] if due else None
 
     def take(self, token: int) -> Delta | None:
         """Add a generated token; return the text it lets be shown."""
@@ -107,9 +122,9 @@ class Sequence:
             token_ids=tuple(self.generated),
         )
 
-    def withdrawn(self) -> Withdrawn:
+    def withdrawn(self, *, parked: bool = False) -> Withdrawn:
         """The record of being taken out unfinished."""
-        return Withdrawn(*self.admission.key, token_ids=tuple(self.generated))
+        return Withdrawn(*self.admission.key, token_ids=tuple(self.generated), parked=parked)
 
     def _take(self, token: int) -> str:
         self.generated.append(token)

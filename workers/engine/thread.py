@@ -51,9 +51,11 @@ class EngineThread:
         self._clock = clock
         self._changed = threading.Condition()
         self._commands: list[Command] = []
-        self._inbound = 0
+        self._inbound: list[tuple[int, int]] = []
         self._taken = 0
         self._held = 0
+        self._max_rows = limits.max_rows
+        self._parkable: list[tuple[int, int]] = []
         self._began: float | None = None
         self._stats = EngineStats()
         self._stats_due = 0.0
@@ -96,13 +98,25 @@ class EngineThread:
         with self._changed:
             if self._draining or self.dead is not None or not self._backend.done():
                 return 0
-            return max(0, self._limits.max_rows - self._held - self._inbound)
+            return max(0, self._max_rows - self._held - len(self._inbound))
 
     @property
     def held(self) -> int:
         """Jobs handed over whose end has not been told yet."""
         with self._changed:
-            return self._held + self._inbound
+            return self._held + len(self._inbound)
+
+    def parkable(self) -> list[tuple[int, int]]:
+        """Priority and rank of the jobs held that could make room for others, the highest rank first.
+
+        A job parks for one whose priority and rank are both lower. Those for
+        whom others have been handed over already are missing, and so is one
+        against which broken steps are held.
+        """
+        with self._changed:
+            jobs = sorted(self._parkable + self._inbound, key=lambda job: job[1], reverse=True)
+            over = self._held + len(self._inbound) - self._limits.max_rows
+        return jobs[max(0, over) :]
 
     def stats(self) -> EngineStats:
         """Figures, at most a tenth of a second old while the engine works, exact when it is idle."""
@@ -118,7 +132,7 @@ class EngineThread:
         with self._changed:
             if self.dead is not None or self._draining:
                 raise EngineDead("the engine takes no more jobs") from self.dead
-            self._inbound += len(batch)
+            self._inbound += [(admission.priority, admission.rank) for admission in batch]
             self._command(lambda engine: engine.submit(batch))
 
     def cancel(self, job_id: str, fence: int, reason: StopReason = "cancelled") -> None:
@@ -136,9 +150,9 @@ class EngineThread:
         with self._changed:
             self._draining = True
             self._changed.wait_for(
-                lambda: self.dead is not None or self._held + self._inbound == 0, grace_seconds
+                lambda: self.dead is not None or self._held + len(self._inbound) == 0, grace_seconds
             )
-            return self._held + self._inbound == 0
+            return self._held + len(self._inbound) == 0
 
     def stop(self, timeout: float | None = None) -> bool:
         """Withdraw what is left, give the device back and end the thread; True if it ended in time.
@@ -189,7 +203,7 @@ class EngineThread:
             while not (self._commands or engine.has_work or self._stopping):
                 self._changed.wait()
             commands, self._commands = self._commands, []
-            self._taken = self._inbound
+            self._taken = len(self._inbound)
             self._began = self._clock() if commands or engine.has_work else None
             return commands
 
@@ -200,8 +214,9 @@ class EngineThread:
         if now >= self._stats_due or not engine.has_work:
             stats, self._stats_due = engine.stats(), now + STATS_SECONDS
         with self._changed:
-            self._held = engine.held
-            self._inbound, self._taken = self._inbound - self._taken, 0
+            self._held, self._max_rows, self._parkable = engine.held, engine.max_rows, engine.parkable()
+            del self._inbound[: self._taken]
+            self._taken = 0
             self._stats = stats or self._stats
             self._changed.notify_all()
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+
 import pytest
 from pydantic import ValidationError
 
@@ -10,9 +14,22 @@ from config.settings import Llm, Settings
 from models.requests import Sampling
 from workers.backends import make_backend
 from workers.backends.fake import WORDS, FakeBackend, FakeOptions, InjectedFaultError
-from workers.engine import Row
+from workers.engine import OutOfMemory, Row
 
 from .llms import decode
+
+DIES = """
+from models.requests import Sampling
+from workers.backends.fake import FakeBackend, FakeOptions
+from workers.engine import Row
+backend = FakeBackend(FakeOptions.from_path("fake:kill=deadly"))
+backend.add([Row(list(b"harmless"), 0, 9, Sampling())])
+backend.step()
+print("lives", flush=True)
+backend.add([Row(list(b"a deadly one"), 0, 9, Sampling())])
+backend.step()
+print("lives on", flush=True)
+"""
 
 
 def row(prompt: bytes = b"prompt", max_new: int = 200) -> Row:
@@ -79,3 +96,20 @@ def test_it_takes_all_rows_or_none() -> None:
     with pytest.raises(ValueError, match="bad"):
         backend.add([row(), row(b"bad")])
     backend.check_integrity({})
+
+
+def test_it_has_memory_for_so_many_rows() -> None:
+    """A step with more rows has none; fewer rows decode again after a reset."""
+    backend = FakeBackend(FakeOptions.from_path("fake:memory_rows=2"))
+    backend.add([row()] * 3)
+    with pytest.raises(OutOfMemory, match="3 rows, and memory for 2"):
+        backend.step()
+    backend.reset()
+    uids = backend.add([row()] * 2)
+    assert set(decode(backend, uids)) == set(uids)
+
+
+def test_it_kills_its_process_when_told_to() -> None:
+    """A row that mentions the word ends the process by SIGKILL, as a crash would; others do not."""
+    done = subprocess.run([sys.executable, "-c", DIES], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGKILL, "lives\n", "")

@@ -86,6 +86,28 @@ def test_a_broken_step_is_repaired(tiny: Apart) -> None:
     }
 
 
+def test_a_shortage_of_memory_makes_the_batch_smaller(tiny: Apart) -> None:
+    """Half of the rows go on from their tokens, the others follow, and all draw what they would have."""
+    whole = finished(run(engine_over(tiny), *jobs(tiny, 6, max_tokens=24)))
+    engine = engine_over(tiny)
+    engine.submit(jobs(tiny, 6, max_tokens=24))
+    told = step(engine, 9)
+
+    def starve(backend: Any) -> None:
+        def fail() -> None:
+            raise RuntimeError("[metal::malloc] Attempting to allocate 48736917632 bytes")
+
+        backend._generator.next = fail
+
+    tiny.do(starve)
+    told += step(engine, 2)
+    assert (engine.stats().rows, engine.stats().waiting) == (3, 3)
+    told += run(engine)
+    assert {name: end.token_ids for name, end in finished(told).items()} == {
+        name: end.token_ids for name, end in whole.items()
+    }
+
+
 def test_a_prompt_that_is_being_read_can_be_cancelled(tiny: Apart) -> None:
     """The row leaves at the next step, and those beside it end as always."""
     engine = engine_over(tiny)

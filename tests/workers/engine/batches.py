@@ -25,11 +25,20 @@ def fake_engine(limits: Limits = ROOMY, **options: Any) -> tuple[Engine, FakeBac
 
 
 def job(
-    name: str, text: str = "", *, prior: Sequence[int] = (), deadline: float | None = None, **sampling: Any
+    name: str,
+    text: str = "",
+    *,
+    prior: Sequence[int] = (),
+    deadline: float | None = None,
+    expires: float | None = None,
+    priority: int = 1,
+    rank: int = 0,
+    **sampling: Any,
 ) -> Admission:
     """An attempt at a job whose prompt is ``text``, or its name."""
     tokens = FakeBackend().encode(user(text or name))
-    return Admission(name, 1, tokens, Sampling.model_validate(sampling), prior, deadline)
+    asked = Sampling.model_validate(sampling)
+    return Admission(name, 1, tokens, asked, prior, deadline, priority, rank, expires)
 
 
 def run(engine: Engine, *admissions: Admission, steps: int = 5_000) -> list[Output]:
@@ -57,6 +66,11 @@ def finished(told: Iterable[Output]) -> dict[str, Finished]:
 def failed(told: Iterable[Output]) -> dict[str, Failed]:
     """The failures, by job."""
     return {output.job_id: output for output in told if isinstance(output, Failed)}
+
+
+def parked(told: Iterable[Output]) -> dict[str, Withdrawn]:
+    """Those that made room for others, by job."""
+    return {output.job_id: output for output in told if isinstance(output, Withdrawn) and output.parked}
 
 
 def shown(told: Iterable[Output], name: str) -> str:

@@ -10,8 +10,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from models.states import Priority
 from workers.backends.fake import FakeBackend, FakeOptions
-from workers.engine import Engine, Failed, Finished, Limits, Output, Withdrawn
+from workers.engine import Admission, Engine, Failed, Finished, Limits, Output, Withdrawn
 
 from .batches import END, job, result_of
 
@@ -25,13 +26,15 @@ def alone(name: str, max_tokens: int, seed: int) -> Finished:
 
 
 class EngineLife(RuleBasedStateMachine):
-    """Submits, steps, breaks, cancels and interrupts at random."""
+    """Submits in all classes, steps, breaks, starves of memory, cancels and interrupts at random."""
 
     def __init__(self) -> None:
         super().__init__()
         self.submitted: dict[str, tuple[int, int]] = {}
+        self.places: dict[str, tuple[int, int]] = {}
         self.ends: Counter[str] = Counter()
         self.cancelled: set[str] = set()
+        self.was_short = False
 
     @initialize(max_rows=st.integers(1, 5), blocks=st.integers(2, 12))
     def make(self, max_rows: int, blocks: int) -> None:
@@ -39,12 +42,19 @@ class EngineLife(RuleBasedStateMachine):
         self.backend = FakeBackend(FakeOptions())
         self.engine = Engine(self.backend, Limits(max_rows, blocks * 256 * 64))
 
-    @rule(count=st.integers(1, 4), max_tokens=st.sampled_from([1, 2, 9, 30, 300]), seed=SEEDS)
-    def submit(self, count: int, max_tokens: int, seed: int) -> None:
-        """Hand over a few jobs at once."""
+    @rule(
+        count=st.integers(1, 4),
+        max_tokens=st.sampled_from([1, 2, 9, 30, 300]),
+        seed=SEEDS,
+        priority=st.sampled_from(Priority),
+        rank=st.integers(0, 9),
+    )
+    def submit(self, count: int, max_tokens: int, seed: int, priority: Priority, rank: int) -> None:
+        """Hand over a few jobs of a class at once."""
         names = [f"{len(self.submitted) + n}" for n in range(count)]
         self.submitted.update(dict.fromkeys(names, (max_tokens, seed)))
-        self.engine.submit(job(name, max_tokens=max_tokens, temperature=1, seed=seed) for name in names)
+        self.places.update(dict.fromkeys(names, (priority, priority * 5 + rank)))
+        self.engine.submit(self._job(name) for name in names)
 
     @rule(times=st.integers(1, 12))
     def step(self, times: int) -> None:
@@ -56,6 +66,12 @@ class EngineLife(RuleBasedStateMachine):
     def break_next_step(self) -> None:
         """Let the next step of the backend break."""
         self.backend.faults = FakeOptions(fail_steps=frozenset([self.backend.steps + 1]))
+
+    @rule(rows=st.sampled_from([None, 0, 1, 2, 3]))
+    def change_memory(self, rows: int | None) -> None:
+        """Let the device have memory for so many rows, or for all."""
+        self.backend.faults = FakeOptions(memory_rows=rows)
+        self.was_short |= rows == 0
 
     @rule(which=st.integers(0, 30))
     def cancel(self, which: int) -> None:
@@ -69,10 +85,7 @@ class EngineLife(RuleBasedStateMachine):
         """Take everything out, and admit it again with its tokens."""
         gone = self.engine.withdraw_all()
         self.cancelled -= {end.job_id for end in gone}
-        for end in gone:
-            max_tokens, seed = self.submitted[end.job_id]
-            again = job(end.job_id, prior=end.token_ids, max_tokens=max_tokens, temperature=1, seed=seed)
-            self.engine.submit([again])
+        self.engine.submit(self._job(end.job_id, end) for end in gone)
 
     @invariant()
     def the_books_are_right(self) -> None:
@@ -95,13 +108,32 @@ class EngineLife(RuleBasedStateMachine):
         assert self.backend.live_bytes() == 0
         assert self.ends == Counter(list(self.submitted))
 
+    def _job(self, name: str, before: Withdrawn | None = None) -> Admission:
+        """A job's next attempt."""
+        (max_tokens, seed), (priority, rank) = self.submitted[name], self.places[name]
+        return job(
+            name, prior=before.token_ids if before else (), priority=priority, rank=rank,
+            max_tokens=max_tokens, temperature=1, seed=seed,
+        )  # fmt: skip
+
     def _hear(self, told: list[Output]) -> None:
+        held = {name for name in self.submitted if not self.ends[name]}
         for output in told:
-            if isinstance(output, END):
+            if isinstance(output, Withdrawn):
+                self._follow(output, held)
+            elif isinstance(output, END):
                 self.ends[output.job_id] += 1
                 self._judge(output)
 
-    def _judge(self, end: Finished | Failed | Withdrawn) -> None:
+    def _follow(self, gone: Withdrawn, held: set[str]) -> None:
+        """Who was parked made room for one of a better class and rank, and comes back with its tokens."""
+        assert gone.parked
+        priority, rank = self.places[gone.job_id]
+        better = [self.places[name] for name in held]
+        assert any(other < priority and place < rank for other, place in better)
+        self.engine.submit([self._job(gone.job_id, gone)])
+
+    def _judge(self, end: Finished | Failed) -> None:
         """A job that came to its own end has the result it would have had alone."""
         max_tokens, seed = self.submitted[end.job_id]
         if isinstance(end, Finished) and end.finish_reason != "cancelled":
@@ -109,8 +141,8 @@ class EngineLife(RuleBasedStateMachine):
         elif isinstance(end, Finished):
             assert end.job_id in self.cancelled
         else:
-            assert isinstance(end, Failed)
-            assert end.type in {"engine_error", "batch_bytes"}
+            assert end.type in {"engine_error", "batch_bytes", "out_of_memory"}
+            assert self.was_short or end.type != "out_of_memory"
 
 
 TestEngineLife = pytest.mark.slow(EngineLife.TestCase)

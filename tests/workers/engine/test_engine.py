@@ -171,6 +171,37 @@ def test_a_deadline_ends_its_row_alone() -> None:
     assert finished(run(engine))["free"].finish_reason in {"stop", "length"}
 
 
+@pytest.mark.parametrize(
+    ("deadline", "expires", "reason"),
+    [(None, 105.0, "expired"), (104.0, 105.0, "timeout"), (105.0, 104.0, "expired")],
+)
+def test_an_expired_row_ends_with_what_it_has(deadline: float | None, expires: float, reason: str) -> None:
+    """It keeps its text, waiting or live; of two instants that have passed the earlier one counts."""
+    clock = Clock()
+    engine = Engine(FakeBackend(), Limits(max_rows=2, max_batch_bytes=1 << 30), clock)
+    engine.submit([job(name, deadline=deadline, expires=expires, max_tokens=90) for name in "abc"])
+    engine.submit([job("free", expires=106.0, max_tokens=5)])
+    told = step(engine, 4)
+    clock.now = 103.9
+    told += engine.step()
+    assert finished(told) == {}
+    clock.now = 105.0
+    told += engine.step()
+    ends = finished(told)
+    assert {name: end.finish_reason for name, end in ends.items()} == dict.fromkeys("abc", reason)
+    assert [ends[name].completion_tokens for name in "abc"] == [4, 4, 0]
+    assert ends["a"].text == shown(told, "a") != ""
+    assert finished(run(engine))["free"].finish_reason == "length"
+
+
+def test_a_cancel_goes_before_what_has_passed() -> None:
+    """A job that was cancelled ends as cancelled, also when it expires in the same moment."""
+    engine, _ = fake_engine()
+    engine.submit([job("a", expires=0.0)])
+    engine.cancel("a", 1)
+    assert finished(engine.step())["a"].finish_reason == "cancelled"
+
+
 def test_withdrawn_tokens_continue_without_being_counted_or_shown_twice() -> None:
     """A job taken out and admitted again with its tokens ends as if it had never been taken out."""
     whole = result_of(job("a", "prompt", max_tokens=40, temperature=0.8, seed=5), endless=True)

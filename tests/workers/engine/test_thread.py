@@ -13,6 +13,7 @@ from models.requests import Message
 from tests.service import wait_until
 from workers.backends.fake import FakeBackend, FakeOptions
 from workers.engine import (
+    Delta,
     EngineDead,
     EngineThread,
     Finished,
@@ -24,7 +25,7 @@ from workers.engine import (
     Withdrawn,
 )
 
-from .batches import END, finished, job, user
+from .batches import END, finished, job, parked, user
 
 PATIENCE = 10.0
 
@@ -131,6 +132,35 @@ def test_capacity_counts_what_was_handed_over(start: Callable[..., EngineThread]
     listener.until_ended(1)
     assert thread.drain(0) is False
     assert thread.capacity() == 0
+
+
+def test_those_who_could_make_room_are_known_at_any_time(
+    start: Callable[..., EngineThread], listener: Listener
+) -> None:
+    """All jobs held, those just handed over too, the highest rank first; who leaves is not among them."""
+    thread = start(endless=True, step_ms=5)
+    assert thread.parkable() == []
+    thread.submit([job(f"{n}", max_tokens=4000, priority=2, rank=10 + n) for n in range(4)])
+    assert thread.parkable() == [(2, 13), (2, 12), (2, 11), (2, 10)]
+    thread.submit([job("urgent", max_tokens=4000, priority=0, rank=1)])
+    assert thread.parkable() == [(2, 12), (2, 11), (2, 10), (0, 1)]
+    listener.until(lambda told: bool(parked(told)))
+    assert thread.parkable() == [(2, 12), (2, 11), (2, 10), (0, 1)]
+    assert (thread.held, thread.capacity()) == (4, 0)
+
+
+def test_there_is_less_capacity_while_memory_is_short(
+    start: Callable[..., EngineThread], listener: Listener
+) -> None:
+    """Jobs that could not decode anyway are left to others; when all is over there is room again."""
+    thread = start(endless=True, memory_rows=1, step_ms=2)
+    thread.submit([job(name, max_tokens=4000) for name in "ab"])
+    listener.until(lambda told: any(isinstance(output, Delta) for output in told))
+    assert (thread.held, thread.capacity()) == (2, 0)
+    for name in "ab":
+        thread.cancel(name, 1)
+    listener.until_ended(2)
+    assert thread.capacity() == 4
 
 
 def test_a_cancel_reaches_a_running_job(start: Callable[..., EngineThread], listener: Listener) -> None:
