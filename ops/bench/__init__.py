@@ -18,7 +18,13 @@ from ops.bench.figure import Effort, Figure
 
 __all__ = ["SECTIONS", "Effort", "Figure", "as_document", "machine", "run"]
 
-SECTIONS = {"pickup": "pickup", "submit": "submitting", "throughput": "throughput"}
+SECTIONS = {
+    "pickup": "pickup",
+    "submit": "submitting",
+    "throughput": "throughput",
+    "queue": "depth",
+    "soak": "soak",
+}
 """The parts by name, and the module that measures each."""
 
 
@@ -60,7 +66,7 @@ def as_document(figures: Sequence[Figure], effort: Effort, facts: dict[str, Any]
                 "name": figure.name,
                 "value": figure.value,
                 "unit": figure.unit,
-                "target": f"{figure.bound} {figure.target:g}",
+                "target": figure.wanted,
                 "met": figure.met,
                 "details": dict(figure.details),
             }

@@ -19,14 +19,19 @@ PIECE = 65_536
 def request(url: str, path: str, body: Mapping[str, Any], key: str = "") -> bytes:
     """An HTTP/1.1 POST with a JSON body, ready to be sent over and over."""
     content = json.dumps(dict(body)).encode()
-    head = [
-        f"POST {path} HTTP/1.1",
-        f"Host: {urlsplit(url).netloc}",
-        "Content-Type: application/json",
-        f"Content-Length: {len(content)}",
-        *([f"Authorization: Bearer {key}"] if key else []),
-    ]
-    return "\r\n".join(head).encode() + b"\r\n\r\n" + content
+    fields = ("Content-Type: application/json", f"Content-Length: {len(content)}")
+    return _head("POST", url, path, key, *fields) + content
+
+
+def question(url: str, path: str, key: str = "") -> bytes:
+    """The same for a GET."""
+    return _head("GET", url, path, key)
+
+
+def _head(method: str, url: str, path: str, key: str, *fields: str) -> bytes:
+    bearer = [f"Authorization: Bearer {key}"] if key else []
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {urlsplit(url).netloc}", *bearer, *fields]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n"
 
 
 class Connection:
@@ -56,7 +61,7 @@ class Connection:
         passed = time.perf_counter() - begun
         if head.split(b" ", 2)[1][:1] != b"2":
             said = head.splitlines()[0] + b" " + rest
-            raise Complaint(f"A submission was refused: {said.decode()[:500]}")
+            raise Complaint(f"A request was refused: {said.decode()[:500]}")
         return passed
 
     def _until(self, end: bytes) -> bytes:
@@ -104,7 +109,7 @@ def rate(url: str, message: bytes, count: int, connections: int) -> float:
 
 
 class Visitor:
-    """Another client that goes on submitting single jobs while something else happens."""
+    """Another client that sends the same request over and over while something else happens."""
 
     def __init__(self, url: str, message: bytes, pause_seconds: float = 0.005) -> None:
         self._connection = Connection(url)

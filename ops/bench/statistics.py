@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import TypeVar
 
-__all__ = ["Pair", "alternate", "median", "percentile"]
+__all__ = ["Pair", "alternate", "median", "percentile", "take_turns"]
+
+Side = TypeVar("Side")
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
@@ -41,10 +44,16 @@ class Pair:
         return median(self.ours) / median(self.yardstick)
 
 
+def take_turns(count: int, sides: Mapping[Side, Callable[[], float]]) -> dict[Side, tuple[float, ...]]:
+    """Measure all sides ``count`` times, by turns in their order and in the opposite one."""
+    found: dict[Side, list[float]] = {side: [] for side in sides}
+    for forwards in rounds(count):
+        for side in sides if forwards else reversed([*sides]):
+            found[side].append(sides[side]())
+    return {side: tuple(values) for side, values in found.items()}
+
+
 def alternate(count: int, ours: Callable[[], float], yardstick: Callable[[], float]) -> Pair:
     """Measure both ``count`` times, taking turns at who goes first."""
-    found: tuple[list[float], list[float]] = ([], [])
-    for ours_first in rounds(count):
-        for which in (0, 1) if ours_first else (1, 0):
-            found[which].append((ours, yardstick)[which]())
-    return Pair(tuple(found[0]), tuple(found[1]))
+    found = take_turns(count, {"ours": ours, "yardstick": yardstick})
+    return Pair(found["ours"], found["yardstick"])

@@ -7,9 +7,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
 
@@ -27,6 +28,8 @@ from ops.supervisor.up import variables
 RATIO_TARGET, BULK_TARGET, P99_TARGET = 0.4, 3_000.0, 0.100
 CONNECTIONS = 8
 BODY = {"prompt": "Hello", "max_tokens": 16}
+NO_LIMIT = {"queue.max_depth": 10_000_000, "queue.max_tenant_depth": 10_000_000}
+"""The settings of a queue that takes in whatever comes."""
 
 
 def measure(effort: Effort, folder: Path) -> Iterator[Figure]:
@@ -79,12 +82,17 @@ def _bulk(effort: Effort, client: Client, message: bytes) -> Iterator[Figure]:
 
 
 @contextmanager
-def door(folder: Path) -> Iterator[str]:
-    """The API alone on a data directory that a whole service has left; gives its address."""
+def door(folder: Path, more: Mapping[str, Any] | None = None) -> Iterator[str]:
+    """The API alone on a data directory, with settings of one's own; gives its address.
+
+    The database is there, migrated and with a key: a whole service has left it, or whoever filled it.
+    """
     port = claim_port("127.0.0.1", 0)
     lifeline = Lifeline()
-    settings = variables({**alone(folder), "server.port": port, "queue.max_depth": 10_000_000})
-    child = Child(Program("api", penstock("api"), settings), folder / "logs" / "api.log", lifeline)
+    settings = variables({**alone(folder), "server.port": port, **NO_LIMIT, **(more or {})})
+    logs = folder / "logs"
+    logs.mkdir(exist_ok=True)
+    child = Child(Program("api", penstock("api"), settings), logs / "api.log", lifeline)
     child.start()
     url = f"http://127.0.0.1:{port}"
     try:
