@@ -32,6 +32,7 @@ class Draft:
         return [
             *self._input_faults(),
             *_time_faults(self._body, now),
+            *self._timeout_faults(),
             *self._count_faults(),
             *self._llm_faults(),
         ]
@@ -43,6 +44,12 @@ class Draft:
         given = "both were given" if body.messages else "neither was given"
         for field in ("messages", "prompt"):
             yield Fault(field=field, message=f"give exactly one of messages and prompt; {given}")
+
+    def _timeout_faults(self) -> Iterator[Fault]:
+        asked, most = self._body.timeout_seconds, self._desk.settings.queue.timeout_max_seconds
+        if asked is not None and asked > most:
+            message = f"{asked:g} s are more than an attempt may take here: ask for {most:g} or less"
+            yield Fault(field="timeout_seconds", message=message)
 
     def _count_faults(self) -> Iterator[Fault]:
         body, limits = self._body, self._desk.settings.requests

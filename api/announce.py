@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from api.door import Door
-from models import jobs
 from models.hooks import Session
 from models.job_rows import Job
 from models.states import State
@@ -32,9 +30,3 @@ def hint_later(door: Door, session: Session, llm: str, job_id: str, due: datetim
     if due - now < FURTHEST:
         delay_ms = max(0, int((due - now).total_seconds() * 1000)) + LATE_MS
         wake(door.broker, session, llm, [job_id], delay_ms=delay_ms)
-
-
-def announce_released(door: Door, session: Session, ids: Iterable[str]) -> None:
-    """Hint at jobs that another's end has let through."""
-    for llm, mine in jobs.by_llm(session, list(ids)).items():
-        wake(door.broker, session, llm, mine)

@@ -22,17 +22,19 @@ from api.explain import faults
 from api.middleware import stack
 from api.problems import Kind, Problem, answer_problem, invalid
 from api.readiness import reason
-from api.routes import agents, bulk, events, fleet, health, jobs, keys, ledger
-from api.wire.job_body import BulkBody, JobBody
+from api.routes import agents, bulk, events, fleet, health, jobs, keys, ledger, queues
+from api.wire.job_body import BulkBody, JobBody, JobChange
 from api.wire.people import KeyBody
 from config.prices import Prices
 from config.settings import Settings
 from models.database import Database, Unavailable
+from models.tenants import Draining
 from workers.broker import Broker
 
 VERSION = "1"
-ROUTERS = (jobs, events, bulk, agents, fleet, keys, ledger, health)
+ROUTERS = (jobs, events, bulk, agents, fleet, queues, keys, ledger, health)
 BUSY_RETRY_AFTER = "1"
+DRAINING_RETRY_AFTER = "30"
 
 NO_TELEMETRY: TelemetryConfig = {
     "tracing": False,
@@ -87,7 +89,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 def document() -> dict[str, Any]:
     """The OpenAPI document for any settings; :func:`api.openapi.fit` adds theirs."""
     routes = [route for module in ROUTERS for route in module.router.routes]
-    return openapi.document(routes, VERSION, (JobBody, BulkBody, KeyBody))
+    return openapi.document(routes, VERSION, (JobBody, JobChange, BulkBody, KeyBody))
 
 
 def _handle_errors(app: FastAPI) -> None:
@@ -95,6 +97,7 @@ def _handle_errors(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(RequestValidationError, _answer_validation)
     app.add_exception_handler(Unavailable, _answer_unavailable)
+    app.add_exception_handler(Draining, _answer_draining)
     app.add_exception_handler(ClientDisconnect, _answer_nobody)
 
 
@@ -123,6 +126,15 @@ async def _answer_unavailable(request: Request, error: Exception) -> Response:
     detail = f"{reason(door.database, error)}; nothing was stored, try again"
     headers = {"Retry-After": BUSY_RETRY_AFTER}
     return Problem(Kind.DATABASE_UNAVAILABLE, detail, headers=headers).response(request.scope)
+
+
+async def _answer_draining(request: Request, error: Exception) -> Response:
+    """The queue of an LLM works off what it has, and takes nothing in."""
+    assert isinstance(error, Draining)  # noqa: S101  (as above)
+    cure = f"send it when POST /v1/queues/{error.llm}/resume has been called, or name another LLM"
+    detail = f"the queue of {error.llm} is draining and takes no jobs in: {cure}; nothing was stored"
+    headers = {"Retry-After": DRAINING_RETRY_AFTER}
+    return Problem(Kind.QUEUE_DRAINING, detail, headers=headers).response(request.scope)
 
 
 async def _answer_nobody(_request: Request, _error: Exception) -> Response:

@@ -50,7 +50,7 @@ class BulkStore:
             return earlier
         now = utcnow()
         jobs = self._checked(now)
-        self._desk.door.depth.check(len(jobs))
+        self._desk.door.depth.check(self._desk.caller.tenant_id, len(jobs))
         self._stage(jobs, now)
         answer = self._once.act(lambda session: self._publish(session, jobs))
         if REPLAYED in answer.headers:  # another request under the same key was faster
@@ -134,6 +134,6 @@ class BulkStore:
         return Answer(202, f"/v1/bulk/{bulk.id}", view.model_dump_json())
 
     def _count(self, jobs: list[NewJob]) -> None:
-        self._desk.door.depth.add(len(jobs))
+        self._desk.door.depth.add(self._desk.caller.tenant_id, len(jobs))
         for job in jobs:
             telemetry.jobs_submitted.labels(job.llm, job.priority.name.lower()).inc()

@@ -53,7 +53,7 @@ class Door:
         self.prices = prices or Prices()
         self.keyring = Keyring(database)
         self.llms = LlmBook(settings, database)
-        self.depth = Depth(database, settings.queue.max_depth)
+        self.depth = Depth(database, settings.queue, self._jobs_per_second)
         self.readiness = Readiness(settings, database)
         self.sightings = Sightings(database)
         self.watcher = Watcher(self.sightings.look, settings.live.poll_ms / 1000)
@@ -67,6 +67,11 @@ class Door:
         self.queries: dict[tuple[str, str], dict[str, bool]] = {}
         """Query parameters by path template and method, and whether each may come more than once;
         filled with the OpenAPI document."""
+
+    def _jobs_per_second(self) -> float:
+        """How many jobs end in a second, of all LLMs that are served; 0 when that is not known."""
+        rows = filter(None, (self.llms.row(alias) for alias in self.settings.llms))
+        return sum(row.jobs_per_second or 0.0 for row in rows if row.ready)
 
     def close(self) -> None:
         """Let those who wait go, and close what was opened here."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -19,8 +19,9 @@ log = logging.getLogger(__name__)
 class QueueCollector(Collector):
     """Depth and age of the queues of all tenants, by LLM and priority."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, offsets: Mapping[Priority, int]) -> None:
         self._database = database
+        self._offsets = offsets
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """The gauges; without a database there are none, and the other figures are still shown."""
@@ -34,7 +35,7 @@ class QueueCollector(Collector):
         )
         try:
             with self._database.read() as session:
-                found = queues.depths(session)
+                found = queues.depths(session, offsets=self._offsets)
         except Unavailable as error:
             log.warning("the queues were not counted: %s", error)
             return
@@ -43,6 +44,8 @@ class QueueCollector(Collector):
             name = Priority(queue.priority).name.lower()
             for state in ("queued", "scheduled", "running"):
                 depth.add_metric([queue.llm, name, state], getattr(queue, state))
+            if queue.queued and queue.oldest is None:
+                continue  # not known is not young
             oldest = 0.0 if queue.oldest is None else max(0.0, (now - queue.oldest).total_seconds())
             age.add_metric([queue.llm, name], oldest)
         yield depth

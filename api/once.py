@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import suppress
 
 from starlette.responses import Response
 
+from api.depth import SECONDS
 from api.door import Desk
 from api.problems import Kind, Problem
 from models import idempotency
@@ -39,7 +41,8 @@ class Once:
         if self._key is None:
             return None
         with self._desk.database.read() as session:
-            return self._recall(session)
+            first = self._recall(session)
+        return None if first is None else self._with_room(first, SECONDS)
 
     def act(self, act: Callable[[Session], Answer]) -> Response:
         """Do it in one transaction that also keeps the answer; what was done before is not done again.
@@ -49,8 +52,14 @@ class Once:
         """
         for _ in range(TRIES):
             with suppress(idempotency.KeyTaken):  # who was faster has left an answer
-                return self._desk.door.together.write(lambda session: self._once(session, act))
+                response = self._desk.door.together.write(lambda session: self._once(session, act))
+                return self._with_room(response, math.inf)
         raise Unavailable("the answer to this Idempotency-Key can neither be kept nor found")
+
+    def _with_room(self, response: Response, age: float) -> Response:
+        """The answer with how many more jobs are taken, now that these are."""
+        response.headers.update(self._desk.door.depth.headers(self._desk.caller.tenant_id, age))
+        return response
 
     def _once(self, session: Session, act: Callable[[Session], Answer]) -> Response:
         if (first := self._recall(session)) is not None:

@@ -27,8 +27,16 @@ HEADERS = {
     "Location": "Where the new thing is.",
     "Retry-After": "Seconds after which asking again makes sense.",
     "Link": "The next page, as RFC 8288 has it.",
+    "RateLimit-Policy": 'How many of your jobs may wait: `"queue";q=` and a number.',
+    "RateLimit": 'How many more are taken now: `"queue";r=` and a number; '
+    "with `;t=` and seconds where they were too many.",
     "ETag": "Send it as If-None-Match to get 304 while nothing has changed.",
 }
+
+STORED: Final = ("Location", "Retry-After", "RateLimit-Policy", "RateLimit")
+"""Headers of an answer that says that jobs are stored."""
+
+_PROBLEM_HEADERS = {429: STORED[1:], 503: ("Retry-After",)}
 
 _FAULT = {"field": "prompt", "message": "must not contain the NUL character"}
 _SCHEMAS = "#/components/schemas/{model}"
@@ -69,8 +77,11 @@ def accepts(model: type[BaseModel], *, lines: type[BaseModel] | None = None) -> 
 
 def answers(status: int, model: type[BaseModel], description: str, *headers: str) -> Responses:
     """One answer of a route, with the headers it carries."""
-    described = {name: {"description": HEADERS[name], "schema": {"type": "string"}} for name in headers}
-    return {status: {"model": model, "description": description, "headers": described}}
+    return {status: {"model": model, "description": description, "headers": _described(headers)}}
+
+
+def _described(headers: Sequence[str]) -> dict[str, Any]:
+    return {name: {"description": HEADERS[name], "schema": {"type": "string"}} for name in headers}
 
 
 def empty(status: int, description: str) -> Responses:
@@ -89,6 +100,7 @@ def _problem_response(status: int) -> dict[str, Any]:
     schema = {"$ref": _SCHEMAS.format(model=ProblemView.__name__)}
     return {
         "description": "; or ".join(kind.title for kind in kinds),
+        "headers": _described(_PROBLEM_HEADERS.get(status, ())),
         "content": {MEDIA_TYPE: {"schema": schema, "examples": examples}},
     }
 
@@ -179,6 +191,7 @@ def fit(found: dict[str, Any], settings: Settings) -> dict[str, Any]:
     job["metadata"]["maxProperties"] = limits.max_metadata
     job["tags"]["maxItems"] = limits.max_tags
     job["stop"]["maxItems"] = limits.max_stop
+    job["timeout_seconds"]["anyOf"][0]["maximum"] = settings.queue.timeout_max_seconds
     job["llm"]["anyOf"][0] = {"type": "string", "enum": sorted(settings.llms)}
     return fitted
 

@@ -32,6 +32,7 @@ class Kind(Enum):
     NOT_FOUND = ("not-found", 404, "There is no such thing")
     METHOD_NOT_ALLOWED = ("method-not-allowed", 405, "The method is not allowed here")
     NOT_ENDED = ("not-ended", 409, "The job has not ended")
+    ALREADY_RUNNING = ("already-running", 409, "The job runs already")
     ALREADY_ENDED = ("already-ended", 409, "It has already ended")
     TOO_LARGE = ("too-large", 413, "The body is too large")
     UNSUPPORTED_MEDIA_TYPE = ("unsupported-media-type", 415, "The content type is not understood")
@@ -41,6 +42,7 @@ class Kind(Enum):
     QUEUE_FULL = ("queue-full", 429, "Too many jobs are waiting")
     INTERNAL = ("internal", 500, "Something went wrong inside")
     DATABASE_UNAVAILABLE = ("database-unavailable", 503, "The database does not answer")
+    QUEUE_DRAINING = ("queue-draining", 503, "The queue takes no jobs in")
     NOT_READY = ("not-ready", 503, "The service is not ready")
 
     def __init__(self, slug: str, status: int, title: str) -> None:

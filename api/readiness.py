@@ -107,11 +107,14 @@ class Readiness:
         return now - since <= lease
 
     def _llm(self, rows: Sequence[Llm]) -> CheckView:
-        alias = self._settings.default_llm
-        row = next((row for row in rows if row.alias == alias), None)
-        if row is None:
-            return CheckView(ok=False, detail=f"{alias} has not been loaded by any worker")
-        return CheckView(ok=row.ready, detail=f"{alias} is {'ready' if row.ready else 'not ready'}")
+        """Every LLM that is to have a worker: where one lost it jobs wait, whatever the others do."""
+        ready, served = {row.alias: row.ready for row in rows}, self._settings.up_serves
+        missing = [
+            f"{alias} is not ready" if alias in ready else f"{alias} has not been loaded by any worker"
+            for alias in served
+            if not ready.get(alias)
+        ]
+        return CheckView(ok=not missing, detail="; ".join(missing) or f"ready: {', '.join(served)}")
 
 
 def reason(database: Database, error: Unavailable) -> str:

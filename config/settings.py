@@ -29,6 +29,11 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def _parts(value: object) -> object:
+    """The parts of a text between its commas; anything else as it is."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
 class Server(Section):
     """The HTTP door."""
 
@@ -48,7 +53,7 @@ class Server(Section):
     @classmethod
     def split_at_commas(cls, value: object) -> object:
         """Let an environment variable hold a list without JSON."""
-        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+        return _parts(value)
 
     @model_validator(mode="after")
     def stays_here_unless_allowed(self) -> Self:
@@ -104,10 +109,19 @@ class Queue(Section):
     """Order, attempts and limits of waiting jobs."""
 
     max_depth: int = Field(200_000, ge=1, description="Waiting jobs beyond which submissions get 429.")
+    max_tenant_depth: int = Field(
+        200_000, ge=1, description="The same for one tenant, unless a number of its own was set."
+    )
     max_attempts: int = Field(3, ge=1, le=20, description="Failures a job may have, unless it says.")
     backoff_seconds: float = Field(2, gt=0, description="First pause after a failure; doubles each time.")
     backoff_max_seconds: float = Field(600, gt=0, description="Longest pause between attempts.")
     timeout_seconds: float = Field(3600, gt=0, description="Longest attempt, unless the job says.")
+    timeout_max_seconds: float = Field(
+        604_800, gt=0, description="Longest attempt that a job may ask for, in seconds."
+    )
+    trial_jobs: int = Field(
+        8, ge=1, description="Jobs tried together, apart from all others, after a worker was lost with them."
+    )
     offset_interactive: int = Field(0, description="Rank offset of the class, in tokens.")
     offset_standard: int = Field(10_000_000, description="Rank offset of the class, in tokens.")
     offset_background: int = Field(1_000_000_000, description="Rank offset of the class, in tokens.")
@@ -135,6 +149,10 @@ class Requests(Section):
 class Worker(Section):
     """The inference and the errands worker."""
 
+    llm: str = Field("", description="Alias that an inference worker serves; empty means default_llm.")
+    home_wait_ms: float = Field(
+        2_000, ge=0, description="How long an agent's job waits for the worker that served the agent before."
+    )
     heartbeat_ms: int = Field(1_000, ge=50, description="How often a worker raises its counter.")
     lease_seconds: float = Field(15, gt=0, description="Silence after which a worker counts as lost.")
     control_ms: int = Field(100, ge=10, le=250, description="How often a worker looks for cancels.")
@@ -159,6 +177,9 @@ class Engine(Section):
     max_batch_bytes: int = Field(
         4_294_967_296, ge=1, description="Cache bytes the live batch may take (rows x longest row)."
     )
+    max_row_bytes: int = Field(
+        0, ge=0, description="Cache bytes that one job may take; 0 is as many as the batch."
+    )
     prefill_rows: int = Field(8, ge=1, description="Prompts computed together at most.")
     prefill_tokens: int = Field(512, ge=16, description="Tokens of a prompt computed in one step.")
     threads: int = Field(0, ge=0, description="BLAS threads on CPU; 0 leaves the library's choice.")
@@ -171,9 +192,18 @@ class Llm(Section):
 
 
 class Retention(Section):
-    """How long ended jobs are kept; 0 keeps them for ever."""
+    """How long ended jobs are kept, by the state they ended in; 0 keeps them for ever."""
 
-    jobs_days: float = Field(0, ge=0, description="Age at which ended jobs are deleted.")
+    succeeded_days: float = Field(0, ge=0, description="Age at which succeeded jobs are deleted.")
+    failed_days: float = Field(0, ge=0, description="Age at which failed jobs are deleted.")
+    cancelled_days: float = Field(0, ge=0, description="Age at which cancelled jobs are deleted.")
+    expired_days: float = Field(0, ge=0, description="Age at which expired jobs are deleted.")
+    archive: bool = Field(
+        False, description="Write jobs to <data-dir>/archive/*.jsonl.gz before they are deleted."
+    )
+    lock_ms: float = Field(
+        50, ge=5, le=1_000, description="Longest time that one deletion may hold the write lock."
+    )
 
 
 class Settings(Section):
@@ -187,6 +217,9 @@ class Settings(Section):
         description="Database, key, logs and caches live here; empty means the platform's usual place.",
     )
     default_llm: str = Field("pico", description="Alias used when a job names no LLM.")
+    serve: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Aliases that `up` starts a worker for; empty means default_llm alone."
+    )
     currency: str = Field("EUR", min_length=3, max_length=3, description="Currency of all prices.")
     server: Server = Field(default_factory=Server)
     database: Database = Field(default_factory=Database)
@@ -199,6 +232,12 @@ class Settings(Section):
     engine: Engine = Field(default_factory=Engine)
     retention: Retention = Field(default_factory=Retention)
     llms: dict[str, Llm] = Field(default_factory=lambda: {"pico": Llm(path="builtin:pico")})
+
+    @field_validator("serve", mode="before")
+    @classmethod
+    def split_at_commas(cls, value: object) -> object:
+        """Let an environment variable hold a list without JSON."""
+        return _parts(value)
 
     @field_validator("data_dir")
     @classmethod
@@ -219,7 +258,27 @@ class Settings(Section):
                 f"default_llm is {self.default_llm}, which llms does not name: "
                 f"add [llms.{self.default_llm}] with its path, or choose one of {', '.join(self.llms)}"
             )
+        for name, alias in (("worker.llm", self.worker.llm), *(("serve", alias) for alias in self.serve)):
+            if alias and alias not in self.llms:
+                known = ", ".join(self.llms)
+                raise ValueError(f"{name} is {alias}, which llms does not name; there is: {known}")
+        if self.serve and self.default_llm not in self.serve:
+            served = ", ".join(self.serve)
+            raise ValueError(
+                f"default_llm is {self.default_llm}, which is not among serve ({served}), so no worker would "
+                f"run the jobs that name no LLM: add it to serve, or choose one of {served}"
+            )
         return self
+
+    @property
+    def served_llm(self) -> str:
+        """The alias that an inference worker of these settings serves."""
+        return self.worker.llm or self.default_llm
+
+    @property
+    def up_serves(self) -> tuple[str, ...]:
+        """The aliases for which `up` starts a worker."""
+        return self.serve or (self.default_llm,)
 
     @property
     def database_url(self) -> str:

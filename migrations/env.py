@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from alembic import context
 
-from migrations.metadata import metadata
+from migrations.metadata import is_of_the_models, metadata
 from models.base import Money, UtcDateTime
 
 
@@ -24,6 +24,7 @@ context.configure(
     target_metadata=metadata,
     render_as_batch=True,
     render_item=render_item,
+    include_object=is_of_the_models,
     transactional_ddl=True,
 )
 with context.begin_transaction():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import cast
 
-from sqlalchemy import Executable, Select, String, Table, UniqueConstraint, case, func, select, tuple_, update
+from sqlalchemy import Executable, Select, String, Table, UniqueConstraint, func, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -154,23 +154,26 @@ def listed(session: Session, tenant_id: str, after: str, limit: int) -> list[Age
     return list(session.scalars(query.order_by(Agent.name).limit(limit)))
 
 
+MOST_COUNTED = 1_000
+"""Waiting jobs of an agent that are counted at most: one may hold half of a long queue."""
+
+
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """How many jobs of an agent have not ended."""
+    """How many jobs of an agent have not ended; of those that wait, :data:`MOST_COUNTED` at most."""
 
     waiting: int = 0
     running: int = 0
 
 
 def activity(session: Session, tenant_id: str, names: Sequence[str]) -> dict[str, Activity]:
-    """What some agents are at; idle ones are missing."""
-    query = (
-        select(Job.agent, func.count(), func.sum(case((Job.state == State.RUNNING, 1), else_=0)))
-        .where(Job.tenant_id == tenant_id, Job.agent.in_(names))
-        .where(Job.finished_at.is_(None), Job.staged.is_(False))
-        .group_by(Job.agent)
-    )
-    return {
-        str(name): Activity(waiting=int(count) - int(running), running=int(running))
-        for name, count, running in session.execute(query)
-    }
+    """What some agents are at; those that are not known are missing."""
+    runs = select(Job.agent, func.count()).where(Job.tenant_id == tenant_id, Job.state == State.RUNNING)
+    rows = session.execute(runs.where(Job.agent.in_(names)).group_by(Job.agent))
+    running = {name: int(number) for name, number in rows}
+    own = (Job.tenant_id == Agent.tenant_id, Job.agent == Agent.name, Job.finished_at.is_(None))
+    waits = select(Job.seq).where(*own, Job.staged.is_(False), Job.state != State.RUNNING)
+    few = select(func.count()).select_from(waits.limit(MOST_COUNTED).correlate(Agent).subquery())
+    query = select(Agent.name, few.scalar_subquery())
+    query = query.where(Agent.tenant_id == tenant_id, Agent.name.in_(names))
+    return {name: Activity(waiting, running.get(name, 0)) for name, waiting in session.execute(query)}

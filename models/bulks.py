@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import Integer, String, delete, func, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from models import agents, audit
+from models import agents, audit, queues
 from models.base import Base, UtcDateTime
 from models.counters import Deltas
 from models.job_rows import Job
@@ -32,18 +33,25 @@ def publish(session: Session, bulk: Bulk, actor: str, now: datetime) -> list[str
     """Let all stored jobs of a bulk be seen and claimed; returns the LLMs that have work.
 
     One transaction: a client sees all of a bulk or nothing of it.
+
+    Raises:
+        Draining: a queue that some of the jobs are for takes none in.
     """
     mine = (Job.bulk_id == bulk.id, Job.staged)
     names = session.scalars(select(Job.agent).where(*mine, Job.agent.is_not(None)).distinct()).all()
     columns = (Job.llm, Job.priority, Job.state)
     groups = session.execute(select(*columns, func.count()).where(*mine).group_by(*columns)).all()
+    queues.check_open(session, {llm for llm, *_ in groups})
+    owners = sorted(name for name in names if name)
+    if session.get_bind().dialect.name != "sqlite":  # which has one writer
+        _lock(session, bulk, owners, now)
     session.execute(
         update(Job)
         .where(*mine)
         .values(staged=False, claimable=(Job.state == State.QUEUED) & Job.agent.is_(None))
         .execution_options(synchronize_session=False)
     )
-    agents.release_many(session, bulk.tenant_id, [name for name in names if name], now)
+    agents.release_many(session, bulk.tenant_id, owners, now)
     deltas = Deltas()
     for llm, priority, state, count in groups:
         deltas.add((bulk.tenant_id, llm, priority, state), count)
@@ -53,6 +61,15 @@ def publish(session: Session, bulk: Bulk, actor: str, now: datetime) -> list[str
     act = audit.row(bulk.tenant_id, actor, "bulk.submit", bulk.id, now, jobs=bulk.total)
     audit.record(session, [act])
     return sorted({llm for llm, _, state, _ in groups if state == State.QUEUED})
+
+
+def _lock(session: Session, bulk: Bulk, owners: Sequence[str], now: datetime) -> None:
+    """Agents before jobs and both in order, as everywhere: jobs may be moved to another lane meanwhile."""
+    for name in owners:
+        agents.touch(session, bulk.tenant_id, name, now)
+    rows = select(Job.seq).where(Job.bulk_id == bulk.id, Job.staged).order_by(Job.seq)
+    # Counted, for a bulk may be large: nobody reads which they are.
+    session.scalar(select(func.count()).select_from(rows.with_for_update(key_share=True).subquery()))
 
 
 def add(session: Session, bulk_id: str, tenant_id: str, total: int, now: datetime) -> None:

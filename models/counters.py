@@ -7,7 +7,7 @@ errands worker folds old deltas together, and :func:`drift` proves the sums.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import BigInteger, Index, SmallInteger, String, delete, func, select
@@ -16,10 +16,14 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from models.base import Base, Serial, rows_into
 from models.job_rows import Job
 from models.rows import later
-from models.states import State
+from models.states import Priority, State
 
 Key = tuple[str, str, int, str]
 """Tenant, LLM, priority, and the name of what is counted (a state of a job)."""
+
+
+KEYS_AT_ONCE = 100
+"""Counts that are folded in one transaction."""
 
 
 class Counter(Base):
@@ -77,24 +81,42 @@ def states(session: Session, tenant_id: str | None = None) -> dict[Key, int]:
     return {(t, llm, p, name): int(n) for t, llm, p, name, n in session.execute(query) if n}
 
 
-def waiting(session: Session) -> int:
-    """How many jobs wait, of all tenants."""
+def of_tenant(
+    session: Session, tenant_id: str, names: Sequence[State], llm: str | None, priority: Priority | None
+) -> int:
+    """How many jobs of a tenant are in one of some states, of one LLM and priority or of all."""
+    query = select(func.sum(Counter.amount)).where(Counter.name.in_([name.value for name in names]))
+    query = query.where(Counter.tenant_id == tenant_id)
+    if llm is not None:
+        query = query.where(Counter.llm == llm)
+    if priority is not None:
+        query = query.where(Counter.priority == priority)
+    return int(session.scalar(query) or 0)
+
+
+def waiting(session: Session) -> dict[str, int]:
+    """How many jobs wait, by tenant; those without any may be missing."""
     names = [State.QUEUED.value, State.SCHEDULED.value]
-    return int(session.scalar(select(func.sum(Counter.amount)).where(Counter.name.in_(names))) or 0)
+    query = select(Counter.tenant_id, func.sum(Counter.amount)).where(Counter.name.in_(names))
+    return {tenant_id: int(n) for tenant_id, n in session.execute(query.group_by(Counter.tenant_id))}
 
 
 def compact(session: Session, limit: int = 20_000) -> int:
-    """Fold up to ``limit`` deltas into one row a key; returns how many rows that saved."""
-    ids = select(Counter.id).order_by(Counter.id).limit(limit).subquery()
-    gone = session.execute(
-        delete(Counter)
-        .where(Counter.id.in_(select(ids.c.id)))
-        .returning(Counter.tenant_id, Counter.llm, Counter.priority, Counter.name, Counter.amount)
-    ).all()
+    """Fold up to ``limit`` deltas, key by key, into one row a key; returns how many rows that saved."""
+    columns = (Counter.tenant_id, Counter.llm, Counter.priority, Counter.name)
+    several = select(*columns).group_by(*columns).having(func.count() > 1).limit(KEYS_AT_ONCE)
     deltas = Deltas()
-    for tenant_id, llm, priority, name, amount in gone:
-        deltas.add((tenant_id, llm, priority, name), amount)
-    return len(gone) - deltas.write(session)
+    folded = 0
+    for tenant_id, llm, priority, name in session.execute(several).all():
+        if limit - folded < 2:
+            break
+        same = (Counter.name == name, Counter.llm == llm, Counter.priority == priority)
+        mine = select(Counter.id).where(*same, Counter.tenant_id == tenant_id).order_by(Counter.id)
+        gone = delete(Counter).where(Counter.id.in_(mine.limit(limit - folded)))
+        amounts = session.scalars(gone.returning(Counter.amount)).all()
+        deltas.add((tenant_id, llm, priority, name), sum(amounts))
+        folded += len(amounts)
+    return folded - deltas.write(session)
 
 
 def drift(session: Session) -> dict[Key, int]:

@@ -13,11 +13,11 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
 from config import telemetry
-from models import agents, audit, costs, events
+from models import agents, audit, costs, documents, events, suspicion
 from models.counters import Deltas
 from models.hooks import after_commit
 from models.job_rows import Job, Payload, Result
-from models.jobs import close_attempt, held, locked, pick, release, state_event
+from models.jobs import attempt_end, close_attempts, held, locked, pick, release, state_event
 from models.states import WAITING, State
 
 
@@ -42,8 +42,8 @@ class Usage:
 class Ending:
     """What a worker has to say about one attempt that is over.
 
-    ``state`` is succeeded, failed or cancelled. ``text`` is kept as the result
-    wherever there is one (a job stopped by a cancel or timeout keeps what it has).
+    ``state`` is one in which jobs end. ``text`` is kept as the result wherever
+    there is one (a job stopped by a cancel, a timeout or its expiry keeps what it has).
     """
 
     job_id: str
@@ -76,7 +76,7 @@ class Ended:
 
 
 def finish(session: Session, endings: Sequence[Ending], worker_id: str, now: datetime) -> Ended:
-    """Running → succeeded | failed | cancelled, with result, cost, audit and event.
+    """Running → succeeded | failed | cancelled | expired, with result, cost, audit and event.
 
     An ending whose fence is no longer held changes nothing: it is recorded as
     late in the audit trail and in ``Ended.late``.
@@ -99,6 +99,7 @@ def finish(session: Session, endings: Sequence[Ending], worker_id: str, now: dat
     _keep(session, done, worker_id, now)
     deltas.write(session)
     ended.jobs = [job for job, _ in done]
+    documents.mark_stale(session, ended.jobs)
     _count(session, ended.jobs)
     ended.released = agents.release_behind(session, ended.jobs, now)
     _record_late(session, ended.late, worker_id, now)
@@ -135,12 +136,14 @@ def _keep(session: Session, done: Sequence[tuple[Job, Ending]], worker_id: str, 
         for job, end in done
     ]
     audit.record(session, acts)
-    for job, end in done:
-        close_attempt(
-            session, job, end.state.value, now,
-            error_type=end.error_type, error_message=end.error_message,
-            first_step_at=end.first_step_at,
-        )  # fmt: skip
+    close_attempts(session, [_attempt_end(job, end, end.state.value, now) for job, end in done])
+
+
+def _attempt_end(job: Job, end: Ending, outcome: str, now: datetime) -> dict[str, Any]:
+    return attempt_end(
+        job, outcome, now,
+        error_type=end.error_type, error_message=end.error_message, first_step_at=end.first_step_at,
+    )  # fmt: skip
 
 
 def _cost(job: Job, end: Ending, now: datetime) -> dict[str, Any]:
@@ -178,28 +181,26 @@ def _record_late(session: Session, job_ids: Sequence[str], worker_id: str, now: 
 def fail_attempt(
     session: Session,
     ending: Ending,
-    pause: Callable[[int], timedelta] | None,
+    pause: Callable[[int], timedelta],
     worker_id: str,
     now: datetime,
+    at_most: int,
 ) -> Ended:
     """Running → scheduled when another attempt is left, else failed; cancelled if that was asked for.
 
-    ``pause`` gives the time to wait after the n-th failure; None: not worth another try.
+    ``pause`` gives the time to wait after the n-th failure. A job that has had ``at_most``
+    failures is not tried again after this one, whatever its ``max_attempts``; 0: never.
     An attempt that is not the last is never billed.
     """
     job = held(session, ending.job_id, ending.fence)
-    if job is None or pause is None or job.failures + 1 >= job.max_attempts:
+    if job is None or job.failures >= min(at_most, job.max_attempts - 1):
         return finish(session, [ending], worker_id, now)
     if job.cancel_requested:
         return finish(session, [_cancelled(ending)], worker_id, now)
     ending = replace(ending, billable=False)
     deltas = Deltas()
     deltas.move(job, State.RUNNING, State.SCHEDULED)
-    close_attempt(
-        session, job, "failed", now,
-        error_type=ending.error_type, error_message=ending.error_message,
-        first_step_at=ending.first_step_at,
-    )  # fmt: skip
+    close_attempts(session, [_attempt_end(job, ending, "failed", now)])
     costs.record(session, [_cost(job, ending, now)])
     job.failures += 1
     job.state, job.worker_id, job.run_at = State.SCHEDULED, None, now + pause(job.failures)
@@ -217,11 +218,15 @@ def _cancelled(ending: Ending) -> Ending:
 
 
 def rescue(session: Session, worker_id: str, currency: str, now: datetime) -> Ended:
-    """Running → queued for the jobs of a lost worker.
+    """Running → queued for the jobs of a lost worker, which are suspects from now on.
 
     Failed when no attempt is left, cancelled when that was asked for.
     """
-    jobs = pick(session, select(Job).where(Job.worker_id == worker_id, Job.state == State.RUNNING))
+    mine = select(Job.id).where(Job.worker_id == worker_id, Job.state == State.RUNNING)
+    # All of them, waited for: who came alone would count as the one that did it.
+    found = locked(session, session.scalars(mine).all()).values()
+    jobs = [job for job in found if job.worker_id == worker_id and job.state == State.RUNNING]
+    charged = {job.id for job in suspicion.accuse(jobs)}
     over = []
     deltas = Deltas()
     for job in jobs:
@@ -229,12 +234,14 @@ def rescue(session: Session, worker_id: str, currency: str, now: datetime) -> En
             job.id, job.fence, State.FAILED, Usage(), currency, billable=False,
             error_type="worker_lost", error_message="the worker stopped answering",
         )  # fmt: skip
-        if job.cancel_requested or job.failures + 1 >= job.max_attempts:
-            over.append(_cancelled(lost) if job.cancel_requested else lost)
-            continue
-        job.failures += 1
-        release(session, job, "worker_lost", now, deltas)
-        costs.record(session, [_cost(job, lost, now)])
+        if job.cancel_requested:
+            over.append(_cancelled(lost))
+        elif job.id in charged and job.failures + 1 >= job.max_attempts:
+            over.append(lost)
+        else:
+            job.failures += job.id in charged
+            release(session, job, "worker_lost", now, deltas)
+            costs.record(session, [_cost(job, lost, now)])
     deltas.write(session)
     ended = finish(session, over, audit.SYSTEM, now) if over else Ended()
     ended.released += [job.id for job in jobs if job.state == State.QUEUED]

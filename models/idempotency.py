@@ -7,7 +7,7 @@ import hmac
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Integer, String, Text, delete, select
+from sqlalchemy import Integer, String, Text, delete, select, tuple_
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -84,8 +84,7 @@ def remember(session: Session, tenant_id: str, key: str, print_: str, answer: An
 
 def prune(session: Session, before: datetime, limit: int = 5000) -> int:
     """Forget old keys; returns how many."""
-    mine = select(IdempotencyKey.key).where(IdempotencyKey.created_at < before).limit(limit)
-    gone = session.execute(
-        delete(IdempotencyKey).where(IdempotencyKey.key.in_(mine), IdempotencyKey.created_at < before)
-    )
+    key = (IdempotencyKey.tenant_id, IdempotencyKey.key)
+    old = select(*key).where(IdempotencyKey.created_at < before).limit(limit)
+    gone = session.execute(delete(IdempotencyKey).where(tuple_(*key).in_(old)))
     return int(gone.rowcount)  # type: ignore[attr-defined]  # delete gives a CursorResult

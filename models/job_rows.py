@@ -30,7 +30,10 @@ class Job(Base):
     ``fence`` rises at every claim and guards every later write; ``failures``
     rises only by an error or a lost worker; ``version`` rises at every change.
     ``rank`` is the place in the queue: ``share`` (fair tag) plus the offset of
-    the priority. ``staged`` rows belong to a bulk that is not published yet.
+    the priority; ranks are compared within a ``lane`` first: jobs of a tenant
+    that may run only so many at once have a lane of their own, named for it.
+    ``suspect`` rises when a worker is lost with the job (see :mod:`models.suspicion`).
+    ``staged`` rows belong to a bulk that is not published yet.
     """
 
     __tablename__ = "jobs"
@@ -43,6 +46,7 @@ class Job(Base):
     claimable: Mapped[bool] = mapped_column(Boolean)
     staged: Mapped[bool] = mapped_column(Boolean, default=False)
     llm: Mapped[str] = mapped_column(String(64))
+    lane: Mapped[str] = mapped_column(String(64), default="", server_default="")
     priority: Mapped[int] = mapped_column(SmallInteger)
     share: Mapped[int] = mapped_column(BigInteger)
     rank: Mapped[int] = mapped_column(BigInteger)
@@ -59,6 +63,7 @@ class Job(Base):
     timeout_seconds: Mapped[float] = mapped_column(Float)
     max_attempts: Mapped[int] = mapped_column(SmallInteger)
     failures: Mapped[int] = mapped_column(SmallInteger, default=0)
+    suspect: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
     fence: Mapped[int] = mapped_column(Integer, default=0)
     version: Mapped[int] = mapped_column(Integer, default=1)
     worker_id: Mapped[str | None] = mapped_column(String(40))
@@ -87,9 +92,13 @@ class Job(Base):
 
 
 Index(
-    "ix_jobs_claim", Job.llm, Job.rank, Job.seq, Job.id,
+    "ix_jobs_claim", Job.llm, Job.lane, Job.rank, Job.seq, Job.id,
     # SQLite uses a partial index only for a condition spelled like its own: Job.claimable is "= 1" there.
     sqlite_where=text("claimable = 1"), postgresql_where=text("claimable"),
+)  # fmt: skip
+Index(
+    "ix_jobs_suspects", Job.llm, Job.lane, Job.rank, Job.seq,
+    sqlite_where=text("claimable = 1 AND suspect > 0"), postgresql_where=text("claimable AND suspect > 0"),
 )  # fmt: skip
 Index(
     "ix_jobs_due", Job.run_at,
@@ -104,6 +113,11 @@ Index(
     "ix_jobs_agent_order", Job.tenant_id, Job.agent, Job.seq,
     sqlite_where=text("agent IS NOT NULL AND finished_at IS NULL"),
     postgresql_where=text("agent IS NOT NULL AND finished_at IS NULL"),
+)  # fmt: skip
+Index(
+    "ix_jobs_agent_ended", Job.tenant_id, Job.agent, Job.seq,
+    sqlite_where=text("agent IS NOT NULL AND finished_at IS NOT NULL"),
+    postgresql_where=text("agent IS NOT NULL AND finished_at IS NOT NULL"),
 )  # fmt: skip
 Index(
     # An agent's jobs run one at a time: the database itself refuses a second that may run or runs.

@@ -1,53 +1,24 @@
 """The changes of state of a job that has not ended: one function a transition.
 
-Endings stand in :mod:`models.endings`, new jobs in :mod:`models.submission`.
+Claims stand in :mod:`models.claims`, endings in :mod:`models.endings`, new jobs
+in :mod:`models.submission`.
 Every function works inside the caller's transaction and tells time by the
 ``now`` it is given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Select, delete, func, insert, select, update
+from sqlalchemy import Select, delete, select, update
 from sqlalchemy.orm import Session
 
-from models import agents, audit, events, tenants
+from models import agents, audit, events
 from models.counters import Deltas
 from models.job_rows import Attempt, Job, Payload
 from models.states import State
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A job taken by a worker under a fence, with all that the engine needs."""
-
-    job_id: str
-    tenant_id: str
-    fence: int
-    attempt: int
-    llm: str
-    agent: str | None
-    created_at: datetime
-    started_at: datetime
-    timeout_seconds: float
-    first: bool
-    request: str
-    progress: tuple[int, ...]
-    run_at: datetime | None = None
-    bulk_id: str | None = None
-
-    @property
-    def ready_at(self) -> datetime | None:
-        """Since when the job could be claimed; None where it may have waited for something that is not known.
-
-        That is so for later attempts, for an agent's turns, and for jobs of a bulk.
-        """
-        if not self.first or self.agent is not None or self.bulk_id is not None:
-            return None
-        return max(self.created_at, self.run_at or self.created_at)
 
 
 def promote_due(session: Session, now: datetime, limit: int = 500) -> list[str]:
@@ -64,68 +35,6 @@ def promote_due(session: Session, now: datetime, limit: int = 500) -> list[str]:
     events.record(session, [state_event(job, now) for job in due])
     ready = [job.id for job in due if job.claimable]
     return ready + agents.release_behind(session, due, now)
-
-
-def claim(session: Session, worker_id: str, llm: str, limit: int, now: datetime) -> list[Claim]:
-    """Queued → running for the best rows of one queue, under a raised fence."""
-    best = session.scalars(
-        select(Job)
-        .where(Job.llm == llm, Job.claimable)
-        .where(Job.expires_at.is_(None) | (Job.expires_at > now))
-        .order_by(Job.rank, Job.seq)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    ).all()
-    if not best:
-        return []
-    deltas = Deltas()
-    firsts = {job.id: job.started_at is None for job in best}
-    for job in best:
-        job.state, job.claimable, job.worker_id = State.RUNNING, False, worker_id
-        job.fence += 1
-        job.version += 1
-        job.started_at = job.started_at or now
-        deltas.move(job, State.QUEUED, State.RUNNING)
-    session.flush()
-    deltas.write(session)
-    session.execute(insert(Attempt), [_attempt(job, worker_id, now) for job in best])
-    events.record(session, [state_event(job, now) for job in best])
-    tenants.advance(session, llm, max(job.share for job in best))
-    return _claims(session, best, firsts, now)
-
-
-def _attempt(job: Job, worker_id: str, now: datetime) -> dict[str, object]:
-    return {
-        "job_id": job.id,
-        "tenant_id": job.tenant_id,
-        "fence": job.fence,
-        "worker_id": worker_id,
-        "started_at": now,
-    }
-
-
-def _claims(session: Session, jobs: Sequence[Job], firsts: dict[str, bool], now: datetime) -> list[Claim]:
-    query = select(Payload).where(Payload.job_id.in_([job.id for job in jobs]))
-    payloads = {payload.job_id: payload for payload in session.scalars(query)}
-    return [
-        Claim(
-            job_id=job.id,
-            tenant_id=job.tenant_id,
-            fence=job.fence,
-            attempt=job.attempt,
-            llm=job.llm,
-            agent=job.agent,
-            created_at=job.created_at,
-            started_at=now,
-            timeout_seconds=job.timeout_seconds,
-            first=firsts[job.id],
-            request=payloads[job.id].request,
-            progress=tuple(payloads[job.id].progress or ()),
-            run_at=job.run_at,
-            bulk_id=job.bulk_id,
-        )
-        for job in jobs
-    ]
 
 
 def hand_back(
@@ -158,7 +67,7 @@ def release(session: Session, job: Job, outcome: str, now: datetime, deltas: Del
     job.state, job.claimable, job.worker_id = State.QUEUED, True, None
     job.version += 1
     session.flush()
-    close_attempt(session, job, outcome, now)
+    close_attempts(session, [attempt_end(job, outcome, now)])
     events.record(session, [state_event(job, now)])
 
 
@@ -173,7 +82,7 @@ def locked(session: Session, job_ids: Collection[str]) -> dict[str, Job]:
     if not job_ids:
         return {}
     agents.lock(session, job_ids)
-    query = select(Job).where(Job.id.in_(job_ids)).order_by(Job.seq).with_for_update()
+    query = select(Job).where(Job.id.in_(job_ids)).order_by(Job.seq).with_for_update(key_share=True)
     return {job.id: job for job in session.scalars(query.execution_options(populate_existing=True))}
 
 
@@ -183,18 +92,34 @@ def pick(session: Session, query: Select[Job]) -> Sequence[Job]:
         found = session.scalars(query.with_only_columns(Job.id)).all()
         agents.lock(session, found)
         query = query.where(Job.id.in_(found))
-    return session.scalars(query.with_for_update(skip_locked=True)).all()
+    return session.scalars(query.with_for_update(skip_locked=True, key_share=True)).all()
 
 
-def close_attempt(
-    session: Session, job: Job, outcome: str, now: datetime, **more: str | datetime | None
-) -> None:
-    """Write down how the attempt under the job's fence ended; ``more`` are columns of Attempt."""
-    session.execute(
-        update(Attempt)
-        .where(Attempt.job_id == job.id, Attempt.fence == job.fence)
-        .values(ended_at=now, outcome=outcome, **more)
-    )
+def close_attempts(session: Session, ends: Sequence[Mapping[str, Any]]) -> None:
+    """Write down how attempts ended, in one statement; each is made by :func:`attempt_end`."""
+    if ends:
+        session.execute(update(Attempt), ends)
+
+
+def attempt_end(
+    job: Job,
+    outcome: str,
+    now: datetime,
+    *,
+    error_type: str | None = None,
+    error_message: str | None = None,
+    first_step_at: datetime | None = None,
+) -> dict[str, Any]:
+    """How the attempt under the job's fence ended, as columns of Attempt."""
+    return {
+        "job_id": job.id,
+        "fence": job.fence,
+        "ended_at": now,
+        "outcome": outcome,
+        "error_type": error_type,
+        "error_message": error_message,
+        "first_step_at": first_step_at,
+    }
 
 
 def request_cancel(session: Session, job: Job, actor: str, now: datetime) -> None:
@@ -226,7 +151,7 @@ def find(session: Session, tenant_id: str, job_id: str, *, lock: bool = False) -
     query = select(Job).where(Job.id == job_id, Job.tenant_id == tenant_id, Job.staged.is_(False))
     if lock:
         agents.lock(session, [job_id])
-        query = query.with_for_update().execution_options(populate_existing=True)
+        query = query.with_for_update(key_share=True).execution_options(populate_existing=True)
     return session.scalar(query)
 
 
@@ -237,12 +162,6 @@ def by_llm(session: Session, job_ids: Sequence[str]) -> dict[str, list[str]]:
         for job_id, llm in session.execute(select(Job.id, Job.llm).where(Job.id.in_(job_ids))):
             grouped.setdefault(llm, []).append(job_id)
     return grouped
-
-
-def any_claimable(session: Session, llm: str) -> bool:
-    """Whether a job of one queue may be claimed."""
-    query = select(Job.seq).where(Job.llm == llm, Job.claimable)
-    return session.scalar(query.limit(1)) is not None
 
 
 def any_due(session: Session, now: datetime) -> bool:
@@ -276,17 +195,18 @@ def running_under(session: Session, worker_id: str, before: datetime) -> list[tu
     return [(job_id, fence) for job_id, fence in session.execute(query)]
 
 
-def position(session: Session, job: Job, at_most: int = 1000) -> int | None:
-    """The place of a claimable job in its queue, from 1; None for any other, or one further behind.
+def places(session: Session, jobs: Iterable[Job], at_most: int = 1000) -> dict[str, int]:
+    """The places of claimable jobs in their lanes, from 1; others, and those further behind, are missing.
 
-    Bounded, for a list asks it of each of its jobs.
+    One look at the front of each lane, however many jobs are asked for.
     """
-    if not job.claimable:
-        return None
-    ahead = (Job.rank < job.rank) | ((Job.rank == job.rank) & (Job.seq < job.seq))
-    before = select(Job.seq).where(Job.llm == job.llm, Job.claimable, ahead).limit(at_most).subquery()
-    count = int(session.scalar(select(func.count()).select_from(before)) or 0)
-    return count + 1 if count < at_most else None
+    lanes = {(job.llm, job.lane) for job in jobs if job.claimable}
+    found: dict[str, int] = {}
+    for llm, lane in lanes:
+        front = select(Job.id).where(Job.llm == llm, Job.lane == lane, Job.claimable)
+        ids = session.scalars(front.order_by(Job.rank, Job.seq).limit(at_most))
+        found |= {job_id: place for place, job_id in enumerate(ids, 1)}
+    return found
 
 
 def state_event(job: Job, now: datetime) -> dict[str, object]:

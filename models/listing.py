@@ -1,39 +1,27 @@
-"""Looking at jobs: filters, pages by keyset, and all that a job's page shows."""
+"""Looking at jobs: pages by keyset, counts, and all that a job's page shows."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
-from sqlalchemy import Select, String, cast, or_, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from models import costs
+from models import costs, counters
 from models.costs import Cost
-from models.job_rows import Job, JobTag, Payload, Result
-from models.jobs import position
-from models.states import Priority, State
+from models.documents import among
+from models.finding import Filters, Search
+from models.job_rows import Job, Result
+from models.jobs import places
+from models.states import State
 from models.workers import Llm
 
-SCAN = 5_000
-"""Jobs through whose texts one request looks at most."""
+LOOK = 10_000
+"""Jobs that a page looks at, at most, on each way to them."""
 
-
-@dataclass(frozen=True, slots=True)
-class Filters:
-    """Which jobs of a tenant; what is None or empty does not narrow."""
-
-    states: tuple[State, ...] = ()
-    agent: str | None = None
-    llm: str | None = None
-    tag: str | None = None
-    priority: Priority | None = None
-    bulk_id: str | None = None
-    created_after: datetime | None = None
-    created_before: datetime | None = None
-    text: str | None = None
+MOST_COUNTED = 10_000
+"""Where a count ends that the counters do not know; nor does it look at more jobs on a way to them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,55 +46,41 @@ class Page:
 def page(session: Session, tenant_id: str, filters: Filters, before: int | None, limit: int) -> Page:
     """Jobs of a tenant, newest first, submitted before the one with ``seq`` = ``before``.
 
-    With a text to find, a page may be short, or empty, although others follow.
+    Where several filters have to be passed, a page may be short, or empty, although others follow.
+
+    Raises:
+        ValueError: the text to be found has no word in it.
     """
-    query = select(Job).where(Job.tenant_id == tenant_id, Job.staged.is_(False))
-    if before is not None:
-        query = query.where(Job.seq < before)
-    query = _narrow(query, tenant_id, filters).order_by(Job.seq.desc())
-    floor = None
-    if filters.text is not None:
-        floor = session.scalar(query.with_only_columns(Job.seq).offset(SCAN - 1).limit(1))
-        query = _containing(query, filters.text).where(Job.seq >= (floor or 0))
-    found = list(session.scalars(query.limit(limit + 1)))
-    return Page(found, floor) if len(found) <= limit else Page(found[:limit], found[limit - 1].seq)
+    searched = Search(session, tenant_id, filters)
+    if filters.llm is not None or filters.priority is not None:
+        states = filters.states or tuple(State)
+        if not counters.of_tenant(session, tenant_id, states, filters.llm, filters.priority):
+            return Page([], None)  # of these it is known at once that there are none
+    found = searched.find(before, limit + 1, LOOK)
+    query = select(Job).where(among(session, Job.seq, found.seqs[:limit])).order_by(Job.seq.desc())
+    jobs = list(session.scalars(query))
+    return Page(jobs, found.seqs[limit - 1] if len(found.seqs) > limit else found.floor)
 
 
-def _narrow(query: Select[Job], tenant_id: str, filters: Filters) -> Select[Job]:
-    if filters.states:
-        query = query.where(Job.state.in_(filters.states))
-    for column, wanted in (
-        (Job.agent, filters.agent),
-        (Job.llm, filters.llm),
-        (Job.priority, filters.priority),
-        (Job.bulk_id, filters.bulk_id),
-    ):
-        if wanted is not None:
-            query = query.where(column == wanted)
-    if filters.tag is not None:
-        tagged = select(JobTag.seq).where(JobTag.tenant_id == tenant_id, JobTag.tag == filters.tag)
-        query = query.where(Job.seq.in_(tagged))
-    if filters.created_after is not None:
-        query = query.where(Job.created_at >= filters.created_after)
-    if filters.created_before is not None:
-        query = query.where(Job.created_at < filters.created_before)
-    return query
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many jobs pass; if it is ``capped``, there are at least so many."""
+
+    count: int
+    capped: bool = False
 
 
-def _containing(query: Select[Job], text: str) -> Select[Job]:
-    """Jobs with ``text`` in id, error or request; case does not matter (on SQLite: of ASCII letters)."""
-    written = json.dumps(text, ensure_ascii=False)[1:-1]  # quotes and line breaks as the stored JSON has them
-    # Not "id in": that would look through the requests of all jobs, whatever else narrows the query.
-    asked = select(Payload.job_id).where(
-        Payload.job_id == Job.id, Payload.request.icontains(written, autoescape=True)
-    )
-    return query.where(
-        or_(
-            cast(Job.id, String).icontains(text, autoescape=True),
-            Job.error_message.icontains(text, autoescape=True),
-            asked.exists(),
-        )
-    )
+def count(session: Session, tenant_id: str, filters: Filters) -> Count:
+    """How many jobs of a tenant pass: exactly if the counters tell, else up to :data:`MOST_COUNTED`.
+
+    Raises:
+        ValueError: the text to be found has no word in it.
+    """
+    if filters.are_counted:
+        states = filters.states or tuple(State)
+        return Count(counters.of_tenant(session, tenant_id, states, filters.llm, filters.priority))
+    there, all_seen = Search(session, tenant_id, filters).count(MOST_COUNTED + 1)
+    return Count(min(there, MOST_COUNTED), there > MOST_COUNTED or not all_seen)
 
 
 def details(session: Session, jobs: Sequence[Job]) -> list[Details]:
@@ -121,25 +95,22 @@ def details(session: Session, jobs: Sequence[Job]) -> list[Details]:
     rates: dict[str, float | None] = {}
     if any(job.claimable for job in jobs):
         rates = {known.alias: known.jobs_per_second for known in session.scalars(select(Llm))}
-    return [_detail(session, job, results, bills, rates) for job in jobs]
+    ahead = places(session, jobs)
+    return [
+        new_details(job, ahead.get(job.id), rates.get(job.llm), results.get(job.id), bills.get(job.id))
+        for job in jobs
+    ]
 
 
-def new_details(job: Job, place: int | None, rate: float | None) -> Details:
-    """What there is to tell of a job that was just stored."""
-    return Details(job, None, None, place, place / rate if place is not None and rate else None)
-
-
-def _detail(
-    session: Session,
+def new_details(
     job: Job,
-    results: dict[str, Result],
-    bills: dict[str, Cost],
-    rates: dict[str, float | None],
+    place: int | None,
+    rate: float | None,
+    result: Result | None = None,
+    cost: Cost | None = None,
 ) -> Details:
-    place = position(session, job)
-    rate = rates.get(job.llm)
-    eta = place / rate if place is not None and rate else None
-    return Details(job, results.get(job.id), bills.get(job.id), place, eta)
+    """What there is to tell of a job; one that was just stored has neither result nor bill."""
+    return Details(job, result, cost, place, place / rate if place is not None and rate else None)
 
 
 def versions(session: Session, job_ids: Sequence[str]) -> dict[str, tuple[int, bool]]:

@@ -41,6 +41,7 @@ TRANSITIONS: dict[str, tuple[frozenset[State], State]] = {
     "succeed": (frozenset({State.RUNNING}), State.SUCCEEDED),
     "fail": (frozenset({State.RUNNING}), State.FAILED),
     "stop": (frozenset({State.RUNNING}), State.CANCELLED),
+    "lapse": (frozenset({State.RUNNING}), State.EXPIRED),
     "retry": (frozenset({State.RUNNING}), State.SCHEDULED),
     "hand_back": (frozenset({State.RUNNING}), State.QUEUED),
     "cancel": (WAITING, State.CANCELLED),

@@ -16,6 +16,7 @@ from models.counters import Deltas
 from models.ids import new_id
 from models.job_rows import Job, JobTag, Payload
 from models.states import Priority, State
+from models.tenants import Draining, Mode
 
 _INSERT_JOB, _INSERT_PAYLOAD, _INSERT_TAG = map(rows_into, (Job, Payload, JobTag))
 
@@ -54,10 +55,13 @@ def submit(
     Staged jobs (of a bulk) are neither counted nor claimable until
     :func:`models.bulks.publish`. They are not returned; others are, detached,
     ``seq`` unset.
+
+    Raises:
+        models.tenants.Draining: a queue that a job is for takes none in; the caller rolls back.
     """
     tenant_id = new[0].tenant_id
-    shares = _shares(session, tenant_id, new)
-    rows = [_row(job, share, offsets, now, staged) for job, share in zip(new, shares, strict=True)]
+    places = _places(session, tenant_id, new)
+    rows = [_row(job, place, offsets, now, staged) for job, place in zip(new, places, strict=True)]
     if not staged:
         _order_agents(session, rows, now)
     connection = session.connection()  # cheaper than the session, which would look for entities
@@ -78,17 +82,23 @@ def submit(
     return [] if staged else [_job(row) for row in rows]
 
 
-def _shares(session: Session, tenant_id: str, new: Sequence[NewJob]) -> list[int]:
-    """Each job's tag in the queue of its LLM; queues in order of names, as all who lock several."""
-    queues: dict[str, list[int]] = {}
+def _places(session: Session, tenant_id: str, new: Sequence[NewJob]) -> list[tuple[int, str]]:
+    """Each job's tag in the queue of its LLM, and its lane.
+
+    Queues come in order of names and classes, as for all who lock several.
+    """
+    queues: dict[tuple[str, Priority], list[int]] = {}
     for number, job in enumerate(new):
-        queues.setdefault(job.llm, []).append(number)
-    shares = [0] * len(new)
-    for llm, numbers in sorted(queues.items()):
-        taken = tenants.take_shares(session, tenant_id, llm, [new[n].estimated_tokens for n in numbers])
-        for number, share in zip(numbers, taken, strict=True):
-            shares[number] = share
-    return shares
+        queues.setdefault((job.llm, job.priority), []).append(number)
+    places = [(0, "")] * len(new)
+    for (llm, priority), numbers in sorted(queues.items()):
+        costs = [new[n].estimated_tokens for n in numbers]
+        taken = tenants.take_shares(session, tenant_id, llm, priority, costs)
+        if taken.mode == Mode.DRAINING:
+            raise Draining(llm)
+        for number, start in zip(numbers, taken.starts, strict=True):
+            places[number] = (start, taken.lane)
+    return places
 
 
 def _job(row: dict[str, Any]) -> Job:
@@ -114,8 +124,9 @@ def again(session: Session, job: Job) -> NewJob:
 
 
 def _row(
-    job: NewJob, share: int, offsets: Mapping[Priority, int], now: datetime, staged: bool
+    job: NewJob, place: tuple[int, str], offsets: Mapping[Priority, int], now: datetime, staged: bool
 ) -> dict[str, Any]:
+    share, lane = place
     scheduled = job.run_at is not None and job.run_at > now
     return {
         "id": new_id("job"),
@@ -125,6 +136,7 @@ def _row(
         "claimable": not scheduled and not staged,
         "staged": staged,
         "llm": job.llm,
+        "lane": lane,
         "priority": int(job.priority),
         "share": share,
         "rank": share + offsets[job.priority],

@@ -8,18 +8,22 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, Boolean, Integer, String, delete, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from models.base import Base, UtcDateTime
+from models.base import Base, UtcDateTime, upsert
 from models.job_rows import Job
 from models.states import State
 
 
 class Worker(Base):
-    """A process of ours. ``beats`` is raised for as long as it lives: liveness trusts no clock."""
+    """A process of ours. ``beats`` is raised for as long as it lives: liveness trusts no clock.
+
+    ``llm`` is the alias of the LLM that an inference worker has loaded.
+    """
 
     __tablename__ = "workers"
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     kind: Mapped[str] = mapped_column(String(16))
+    llm: Mapped[str | None] = mapped_column(String(64))
     host: Mapped[str] = mapped_column(String(255))
     pid: Mapped[int] = mapped_column(Integer)
     beats: Mapped[int] = mapped_column(BigInteger, default=0)
@@ -65,14 +69,21 @@ def stands(session: Session, worker_id: str) -> bool:
 
 
 def end(session: Session, worker_id: str, now: datetime) -> None:
-    """Note that a worker has stopped or is lost."""
-    values = {"ended_at": now}
-    session.execute(update(Worker).where(Worker.id == worker_id, Worker.ended_at.is_(None)).values(values))
+    """Note that a worker has stopped or is lost; an LLM that nobody else serves is not ready any more."""
+    mine = update(Worker).where(Worker.id == worker_id, Worker.ended_at.is_(None))
+    llms_ended = session.scalars(mine.values(ended_at=now).returning(Worker.llm)).all()
+    for alias in filter(None, llms_ended):
+        _note_readiness(session, alias)
 
 
 def alive(session: Session) -> list[Worker]:
     """Workers that have neither stopped nor been declared lost."""
     return list(session.scalars(select(Worker).where(Worker.ended_at.is_(None))))
+
+
+def serving(session: Session, llm: str) -> list[str]:
+    """The ids of living workers that have loaded an LLM."""
+    return list(session.scalars(select(Worker.id).where(Worker.ended_at.is_(None), Worker.llm == llm)))
 
 
 def orphaned(session: Session) -> list[str]:
@@ -83,13 +94,38 @@ def orphaned(session: Session) -> list[str]:
 
 
 def publish_llm(session: Session, llm: Llm) -> None:
-    """Store or replace what is known of an LLM."""
-    session.merge(llm)
+    """Store or replace what is known of an LLM; what ``llm`` does not say stays.
+
+    One statement, for several workers may tell of the same LLM for the first time.
+    """
+    said = {name: value for name, value in vars(llm).items() if name in Llm.__table__.columns}
+    row = upsert(session, Llm).values(said)
+    session.execute(row.on_conflict_do_update(index_elements=["alias"], set_=said))
+
+
+def serve(session: Session, worker_id: str, alias: str) -> None:
+    """Note that a worker has loaded an LLM, which is ready now if the worker was not declared lost."""
+    # An end locks the worker's row before the LLM's. The LLM's may be ours already (publish_llm), and
+    # still none waits for the other: an end wants the row of the LLM only where this has been committed.
+    session.execute(update(Worker).where(Worker.id == worker_id).values(llm=alias))
+    _note_readiness(session, alias)
 
 
 def unready(session: Session, alias: str) -> None:
-    """Say that nobody serves an LLM at present."""
-    session.execute(update(Llm).where(Llm.alias == alias).values(ready=False))
+    """Say that an LLM is not ready, unless a living worker serves it."""
+    _note_readiness(session, alias)
+
+
+def _note_readiness(session: Session, alias: str) -> None:
+    """Have an LLM's row say whether a living worker serves it.
+
+    Workers come and go at once. Each locks the row first and then looks, in a statement
+    of its own: on PostgreSQL that one sees what those wrote who had the lock before.
+    """
+    mine = Llm.alias == alias
+    session.execute(select(Llm.alias).where(mine).with_for_update())
+    served = select(Worker.id).where(Worker.ended_at.is_(None), Worker.llm == alias).exists()
+    session.execute(update(Llm).where(mine).values(ready=served))
 
 
 def publish_rate(session: Session, alias: str, jobs_per_second: float, now: datetime) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Self, cast
 from urllib.parse import quote, urlsplit
 
@@ -19,8 +20,14 @@ WAIT_SECONDS = 30.0
 PATIENCE_SECONDS = 20.0
 """How long a wait goes on when the service does not answer: it may be restarting."""
 
+FULL_SECONDS = 60.0
+"""How long a submission waits in all when the service says to come back later."""
+
 PAUSE_SECONDS = 0.2
-NOTHING_MORE, UNAVAILABLE = 204, 503
+NOTHING_MORE, TOO_MANY, UNAVAILABLE = 204, 429, 503
+
+Told = Callable[[str], None]
+"""Is told, once, why a submission waits."""
 
 
 class StreamOver(Exception):  # noqa: N818 - it is how a stream ends well
@@ -52,20 +59,41 @@ class Client:
         """Close the connections."""
         self._http.close()
 
-    def submit(self, body: Mapping[str, Any], idempotency_key: str | None = None) -> Job:
-        """Store one job; it is safe to repeat under the same ``idempotency_key``."""
-        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
-        return cast(Job, self._json("POST", "/v1/jobs", json=dict(body), headers=headers))
+    def submit(
+        self, body: Mapping[str, Any], idempotency_key: str | None = None, told: Told | None = None
+    ) -> Job:
+        """Store one job; it is safe to repeat under the same ``idempotency_key``.
 
-    def bulk(self, bodies: Iterable[Mapping[str, Any]]) -> Bulk:
-        """Store many jobs at once, all or none."""
+        Raises:
+            Refused: also when there is no room for it, within ``FULL_SECONDS``.
+        """
+        return cast(Job, self._store("/v1/jobs", idempotency_key, told, json=dict(body)))
+
+    def bulk(self, bodies: Iterable[Mapping[str, Any]], told: Told | None = None) -> Bulk:
+        """Store many jobs at once, all or none; raises as :meth:`submit`."""
         lines = "\n".join(json.dumps(dict(body), ensure_ascii=False) for body in bodies)
-        return self.bulk_lines(lines.encode())
+        return self.bulk_lines(lines.encode(), told)
 
-    def bulk_lines(self, lines: bytes) -> Bulk:
-        """Store the jobs of a JSONL text as it is."""
+    def bulk_lines(self, lines: bytes, told: Told | None = None) -> Bulk:
+        """Store the jobs of a JSONL text as it is; raises as :meth:`submit`."""
         headers = {"Content-Type": "application/jsonl"}
-        return cast(Bulk, self._json("POST", "/v1/bulk", content=lines, headers=headers))
+        return cast(Bulk, self._store("/v1/bulk", None, told, content=lines, headers=headers))
+
+    def _store(self, path: str, key: str | None, told: Told | None, **options: Any) -> Any:
+        """Submit under one key for as long as the service says when to come back, and patience lasts."""
+        headers = {**options.pop("headers", {}), "Idempotency-Key": key or uuid.uuid4().hex}
+        left = FULL_SECONDS
+        while True:
+            try:
+                return self._json("POST", path, headers=headers, **options)
+            except Refused as refused:
+                pause = refused.retry_after
+                if refused.status not in {TOO_MANY, UNAVAILABLE} or pause is None or pause > left:
+                    raise
+                if told is not None and left == FULL_SECONDS:
+                    told(f"{refused} Trying again for up to {FULL_SECONDS:.0f} s.")
+            left -= pause
+            time.sleep(pause)
 
     def job(self, job_id: str, wait: float | None = None) -> Job:
         """One job; with ``wait`` the answer comes when it has ended, or after so many seconds."""
@@ -113,8 +141,21 @@ class Client:
         return cast(Job, self._json("POST", f"/v1/jobs/{quote(job_id)}/cancel"))
 
     def retry(self, job_id: str) -> Job:
-        """A new job that asks what an ended one asked."""
-        return cast(Job, self._json("POST", f"/v1/jobs/{quote(job_id)}/retry"))
+        """A new job that asks what an ended one asked; raises as :meth:`submit`."""
+        return cast(Job, self._store(f"/v1/jobs/{quote(job_id)}/retry", None, None))
+
+    def prioritise(self, job_id: str, priority: str) -> Job:
+        """Put a waiting job into another class."""
+        body = {"priority": priority}
+        return cast(Job, self._json("PATCH", f"/v1/jobs/{quote(job_id)}", json=body))
+
+    def queues(self) -> dict[str, Any]:
+        """The queues that hold jobs (``data``), and what each configured one does (``modes``)."""
+        return cast(dict[str, Any], self._json("GET", "/v1/queues"))
+
+    def steer(self, llm: str, act: str) -> dict[str, Any]:
+        """Let the queue of an LLM ``pause``, ``drain`` or ``resume``; how it is then."""
+        return cast(dict[str, Any], self._json("POST", f"/v1/queues/{quote(llm)}/{act}"))
 
     def delete(self, job_id: str) -> None:
         """Delete an ended job."""

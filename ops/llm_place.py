@@ -13,15 +13,14 @@ HUB_SECONDS = 10.0
 """How long the hub may take to say whether it has an LLM."""
 
 
-def check(settings: Settings) -> None:
-    """Do nothing if the LLM that is to be served is here, or may be fetched.
+def check(settings: Settings, alias: str) -> None:
+    """Do nothing if an LLM that is to be served is here, or may be fetched.
 
     Raises:
         Complaint: it is neither, so that another start cannot help.
     """
     if settings.engine.backend == "fake":
         return
-    alias = settings.default_llm
     path = settings.llms[alias].path
     folder = place(path)
     if folder is not None and (missing := missing_files(folder)):

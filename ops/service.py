@@ -36,9 +36,11 @@ def alone(folder: Path) -> dict[str, Any]:
         "server.host": "127.0.0.1",
         "server.port": 0,
         "default_llm": "pico",
+        "serve": ("pico",),
+        "worker.llm": "pico",
         "llms.pico.path": "builtin:pico",
         "engine.backend": "mlx",
-        "retention.jobs_days": 0,
+        "retention.succeeded_days": 0,
     }
 
 

@@ -96,12 +96,21 @@ class Unreachable(Complaint):
 
 
 class Refused(Complaint):
-    """The service answered with an error; the message names what is wrong field by field."""
+    """The service answered with an error; the message names what is wrong field by field.
+
+    ``retry_after`` are the seconds, one at the least, after which it wants to be asked
+    again, if it said so.
+    """
 
     def __init__(self, answer: httpx2.Response) -> None:
         self.status = answer.status_code
+        self.retry_after = _seconds(answer.headers.get("Retry-After", ""))
         self.problem = _problem(answer)
         super().__init__("\n".join(_lines(self.status, self.problem)))
+
+
+def _seconds(text: str) -> float | None:
+    return max(1.0, float(text)) if text.isascii() and text.isdigit() else None
 
 
 def _problem(answer: httpx2.Response) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from models.base import utcnow
 from models.bulks import Bulk
+from models.claims import Claim
 from models.endings import Ending, Usage
 from models.ids import new_id
-from models.jobs import Claim
 from models.requests import CompletionRequest, Message, Sampling, TextPart
 from models.states import Priority, State
 from models.submission import NewJob

@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Protocol
 
 from config import telemetry
 from config.settings import Settings
-from models import endings, jobs, workers
+from models import claims, endings, jobs, workers
 from models.base import utcnow
-from models.database import Database, Unavailable
-from models.jobs import Claim
+from models.claims import Claim, Place
+from models.database import Database, Session, Unavailable
 from workers.engine import Admission, EngineDead
+from workers.homes import Homes
 from workers.identity import Identity
 from workers.vital import ends, vital_thread
 
@@ -35,6 +38,9 @@ class Engine(Protocol):
     def capacity(self) -> int:
         """Rows that can be taken now."""
 
+    def parkable(self) -> list[Place]:
+        """Priority and rank of the jobs that it holds, the last in rank first."""
+
     def submit(self, admissions: Sequence[Admission]) -> None:
         """Take rows that are to be admitted together."""
 
@@ -48,6 +54,10 @@ class Books(Protocol):
     def refuse(self, ending: endings.Ending) -> None:
         """Take the ending of a job that the engine cannot run."""
 
+    @property
+    def running(self) -> int:
+        """Jobs claimed and not yet written down as ended."""
+
 
 class Dispatcher:
     """Claims what the engine can take, whenever there is reason to look."""
@@ -60,14 +70,21 @@ class Dispatcher:
         books: Books,
         encode: Callable[[Claim], Admission | endings.Ending],
         settings: Settings,
+        on_others: Callable[[Session, list[str]], None],
         on_death: Callable[[], None],
     ) -> None:
         self._database = database
         self._engine = engine
         self._identity = identity
-        self._llm = settings.default_llm
+        self._llm = settings.served_llm
+        self._most_open = 2 * settings.engine.max_rows
+        self._trial_jobs = settings.queue.trial_jobs
+        self._homes = Homes(settings.worker.home_wait_ms / 1000)
+        self._heard_seconds = settings.worker.heartbeat_ms / 1000
+        self._heard_at = -inf
         self._books = books
         self._encode = encode
+        self._on_others = on_others
         self.window_ms = settings.engine.window_ms
         self._look_seconds = settings.worker.look_seconds or None
         self._bell = threading.Event()
@@ -95,7 +112,7 @@ class Dispatcher:
 
     def _run(self) -> None:
         while True:
-            rung = self._bell.wait(self._look_seconds)
+            rung = self._bell.wait(self._homes.look_seconds or self._look_seconds)
             if self._stopping.is_set():
                 return
             try:
@@ -108,10 +125,11 @@ class Dispatcher:
 
     def finds_work(self) -> bool:
         """Whether a claim would change anything: one look that takes no lock."""
-        if self._engine.capacity() <= 0:
-            return False
+        room = self._room()
         with self._database.read() as session:
-            return jobs.any_claimable(session, self._llm) or jobs.any_due(session, utcnow())
+            if room <= 0:
+                return claims.any_ahead(session, self._llm, self._engine.parkable())
+            return claims.any_claimable(session, self._llm) or jobs.any_due(session, utcnow())
 
     def _gather(self) -> None:
         """Keep the window open (whoever arrives in it is admitted together), then admit."""
@@ -122,26 +140,41 @@ class Dispatcher:
 
     def admit(self) -> bool:
         """Claim once and hand over; True when another claim may find more."""
-        room = self._engine.capacity()
-        if room <= 0:
+        room = self._room()
+        if room <= 0 and not self.finds_work():
             return False
-        now = utcnow()
-        worker_id = self._identity.worker_id
         with self._database.write() as session:
-            if not workers.stands(session, worker_id):
+            if not workers.stands(session, self._identity.worker_id):
                 return False  # declared lost: the next beat will see it, and ring when there is a new id
-            jobs.promote_due(session, now)
-            endings.expire_due(session, now)
-            claims = jobs.claim(session, worker_id, self._llm, room, now)
-        self._books.expect(claims)  # before the tokeniser: who knows nothing of a claim gives it back
-        if claims:
-            telemetry.engine_window_admissions.labels(self._llm).observe(len(claims))
-        self._hand_over(claims)
-        return len(claims) == room
+            taken = self._claim(session, room)
+        self._books.expect(taken)  # before the tokeniser: who knows nothing of a claim gives it back
+        if taken:
+            telemetry.engine_window_admissions.labels(self._llm).observe(len(taken))
+        self._hand_over(taken)
+        return 0 < room == len(taken)
 
-    def _hand_over(self, claims: Sequence[Claim]) -> None:
+    def _room(self) -> int:
+        """What the engine can take, unless endings wait to be written: no job is claimed faster than that."""
+        return min(self._engine.capacity(), self._most_open - self._books.running)
+
+    def _claim(self, session: Session, room: int) -> list[Claim]:
+        """The best jobs as far as there is room; without room, those for whom the engine parks others."""
+        now, worker_id = utcnow(), self._identity.worker_id
+        ready = jobs.promote_due(session, now) + endings.expire_due(session, now)
+        if ready:
+            self._on_others(session, ready)
+        if room <= 0:
+            return claims.claim_ahead(session, worker_id, self._llm, self._engine.parkable(), now)
+        if time.monotonic() - self._heard_at > self._heard_seconds:
+            self._heard_at = time.monotonic()
+            self._homes.know(worker_id, workers.serving(session, self._llm))
+        return claims.claim(
+            session, worker_id, self._llm, room, now, trial_jobs=self._trial_jobs, leaves=self._homes.leaves
+        )
+
+    def _hand_over(self, taken: Sequence[Claim]) -> None:
         admissions = []
-        for claim in claims:
+        for claim in taken:
             if self._stopping.is_set():
                 break
             made = self._encode(claim)

@@ -23,6 +23,7 @@ class Identity:
     def __init__(self, database: Database, kind: str, data_dir: Path) -> None:
         self._database = database
         self._kind = kind
+        self._llm: str | None = None
         self._data_dir = data_dir
         self._presence: Presence | None = None
         self.worker_id = ""
@@ -31,14 +32,23 @@ class Identity:
         """Store a new row for this process and go by its id from now on."""
         now = utcnow()
         worker = workers.Worker(
-            id=new_id("worker"), kind=self._kind, host=socket.gethostname()[:255], pid=os.getpid(),
-            beats=0, started_at=now, seen_at=now, figures={},
+            id=new_id("worker"), kind=self._kind,
+            host=socket.gethostname()[:255], pid=os.getpid(), beats=0,
+            started_at=now, seen_at=now, figures={},
         )  # fmt: skip
         with self._database.write() as session:
             session.add(worker)
+            session.flush()
+            if self._llm is not None:  # it was declared lost, and its LLM not ready with it
+                workers.serve(session, worker.id, self._llm)
         self.worker_id = worker.id
         self._vanish()
         self._presence = Presence.show(self._data_dir, worker.id)
+
+    def serve(self, session: Session, alias: str) -> None:
+        """Say that this worker has loaded an LLM; said again whenever it registers anew."""
+        workers.serve(session, self.worker_id, alias)
+        self._llm = alias
 
     def beat(self, figures: dict[str, Any]) -> bool:
         """Raise the counter; False when this worker was declared lost meanwhile."""

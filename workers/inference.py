@@ -18,13 +18,13 @@ from config.settings import Settings
 from models import jobs
 from models import workers as worker_rows
 from models.base import utcnow
+from models.claims import Claim
 from models.database import Database
 from models.endings import Ending
-from models.jobs import Claim
 from models.requests import CompletionRequest
 from workers import stopping
 from workers.backends import make_backend
-from workers.broker import make_broker, make_live_log, make_worker, register_drain, wake
+from workers.broker import make_broker, make_live_log, make_worker, register_drain, wake_all
 from workers.control import Control
 from workers.dispatcher import Dispatcher
 from workers.engine import Admission, EngineDead, EngineThread, Limits, LlmInfo, Output
@@ -52,12 +52,13 @@ class Inference:
         self._database = database
         self._on_death = on_death
         self.is_broken = False
-        self.llm = settings.default_llm
+        self.llm = settings.served_llm
         self.identity = Identity(database, "inference", settings.data_dir)
         self._ledger = Ledger(load_prices(), settings.queue, settings.currency)
         self._broker = make_broker(settings, database)
         self._live = make_live_log(settings, database)
-        limits = Limits(settings.engine.max_rows, settings.engine.max_batch_bytes)
+        chosen = settings.engine
+        limits = Limits(chosen.max_rows, chosen.max_batch_bytes, chosen.max_row_bytes)
         self.engine = EngineThread(
             lambda: make_backend(settings, self.llm), limits, self._hear, on_dead=lambda _: self.die()
         )
@@ -66,12 +67,19 @@ class Inference:
             on_room=self._ring, on_death=self.die,
         )  # fmt: skip
         self.dispatcher = Dispatcher(
-            database, self.engine, self.identity, self.recorder, self._admission, settings, self.die
+            database,
+            self.engine,
+            self.identity,
+            self.recorder,
+            self._admission,
+            settings,
+            on_others=partial(wake_all, self._broker),
+            on_death=self.die,
         )
         self.gauges = Gauges(self.llm, self.engine.stats, lambda: self.recorder.ended_total)
         self.control = Control(database, settings.worker, self)
         register_drain(self._broker, lambda _ids: self.dispatcher.ring())
-        self._hints = make_worker(self._broker)
+        self._hints = make_worker(self._broker, self.llm)
 
     def start(self, is_stopping: Callable[[], bool] = lambda: False) -> bool:
         """Load the LLM, tell of it, and begin to work; False when a stop was asked for before that.
@@ -125,9 +133,8 @@ class Inference:
             return  # it never came in
         held = [] if self.is_broken else self.recorder.open_books()
         with self._database.write() as session:
-            worker_rows.unready(session, self.llm)
             given = self.identity.leave(session, self._settings.currency, held)
-            wake(self._broker, session, self.llm, given)
+            wake_all(self._broker, session, given)
 
     def die(self) -> None:
         """Let the process end; a part of it broke."""
@@ -147,8 +154,13 @@ class Inference:
             tokens = self.engine.encode(request.messages)
         except Exception as error:  # noqa: BLE001 - a bad row fails its own job
             return self._ledger.failed(claim, claim.fence, "invalid_prompt", str(error))
-        deadline = time.monotonic() + claim.timeout_seconds
-        return Admission(claim.job_id, claim.fence, tokens, request.sampling, claim.progress, deadline)
+        now = time.monotonic()
+        left = None if claim.expires_at is None else (claim.expires_at - utcnow()).total_seconds()
+        return Admission(
+            claim.job_id, claim.fence, tokens, request.sampling, claim.progress,
+            deadline=now + claim.timeout_seconds, expires=None if left is None else now + left,
+            priority=claim.priority, rank=claim.rank,
+        )  # fmt: skip
 
     def is_busy(self) -> bool:
         """Whether any job of this worker has not been written down as ended."""
@@ -210,6 +222,7 @@ class Inference:
         )  # fmt: skip
         with self._database.write() as session:
             worker_rows.publish_llm(session, row)
+            self.identity.serve(session, self.llm)
 
 
 def main(settings: Settings, check_schema: Callable[[Database], None]) -> int:

@@ -8,10 +8,13 @@ from datetime import datetime, timedelta
 
 from config.prices import Prices
 from config.settings import Queue
+from models.claims import Claim
 from models.endings import Ending, Usage
-from models.jobs import Claim
 from models.states import State
 from workers.engine import Failed, Finished, Withdrawn
+
+AS_SET = 1_000
+"""Failures that only a job's own ``max_attempts`` bounds."""
 
 
 @dataclass(slots=True)
@@ -26,10 +29,10 @@ class Running:
 
 @dataclass(slots=True)
 class Over:
-    """What the engine said of rows that are over; with a failure, whether another attempt may go better."""
+    """What the engine said of rows that are over; with a failure, how many a job may have for that reason."""
 
     finished: list[Ending] = field(default_factory=list)
-    failed: list[tuple[Ending, bool]] = field(default_factory=list)
+    failed: list[tuple[Ending, int]] = field(default_factory=list)
     kept: list[Withdrawn] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -61,7 +64,7 @@ class Ledger:
     def finished(self, running: Running, output: Finished) -> Ending:
         """The ending of a row that stopped, whoever stopped it; all of these are paid for."""
         timed_out = output.finish_reason == "timeout"
-        states = {"cancelled": State.CANCELLED, "timeout": State.FAILED}
+        states = {"cancelled": State.CANCELLED, "timeout": State.FAILED, "expired": State.EXPIRED}
         seconds = running.claim.timeout_seconds
         return Ending(
             output.job_id,
@@ -89,9 +92,12 @@ class Ledger:
             error_type=kind, error_message=message,
         )  # fmt: skip
 
-    def failure(self, running: Running, output: Failed) -> Ending:
-        """The same, for what the engine reports."""
-        return self.failed(running.claim, output.fence, output.type, output.message)
+    def failure(self, running: Running, output: Failed) -> tuple[Ending, int]:
+        """The same, for what the engine reports, and how many failures a job may have for that reason."""
+        ending = self.failed(running.claim, output.fence, output.type, output.message)
+        if not output.retryable:
+            return ending, 0
+        return ending, AS_SET if output.at_most is None else output.at_most
 
     def pause(self, failures: int) -> timedelta:
         """How long to wait after the ``failures``-th failure: doubling, between half and all of it."""

@@ -14,12 +14,12 @@ from collections.abc import Callable, Sequence
 
 from config import telemetry
 from config.settings import Settings
-from models import endings, jobs
+from models import endings, jobs, lanes
 from models.base import utcnow
+from models.claims import Claim
 from models.database import Database, Unavailable
 from models.endings import Ended, Ending
-from models.jobs import Claim
-from workers.broker import Broker, LiveLog, TokenDelta, wake
+from workers.broker import Broker, LiveLog, TokenDelta, wake, wake_all
 from workers.engine import Delta, Failed, Finished, Output, Started, Withdrawn
 from workers.identity import Identity
 from workers.ledger import Ledger, Over, Running
@@ -50,7 +50,7 @@ class Recorder:
         self._live = live
         self._identity = identity
         self._ledger = ledger
-        self._llm = settings.default_llm
+        self._llm = settings.served_llm
         self._flush_seconds = settings.live.flush_ms / 1000
         self._on_room = on_room
         self._running: dict[tuple[str, int], Running] = {}
@@ -125,7 +125,7 @@ class Recorder:
         over = Over()
         for item in batch:
             if isinstance(item, Ending):
-                over.failed.append((item, False))
+                over.failed.append((item, 0))
                 continue
             for output in item:
                 self._sort(output, over)
@@ -151,7 +151,7 @@ class Recorder:
             case Finished():
                 over.finished.append(self._ledger.finished(running, output))
             case Failed():
-                over.failed.append((self._ledger.failure(running, output), output.retryable))
+                over.failed.append(self._ledger.failure(running, output))
             case Withdrawn():
                 over.kept.append(output)
 
@@ -217,15 +217,14 @@ class Recorder:
         now, worker_id = utcnow(), self._identity.worker_id
         with self._database.write() as session:
             ended = endings.finish(session, over.finished, worker_id, now)
-            for ending, retryable in over.failed:
-                pause = self._ledger.pause if retryable else None
-                ended.add(endings.fail_attempt(session, ending, pause, worker_id, now))
+            for ending, at_most in over.failed:
+                ended.add(endings.fail_attempt(session, ending, self._ledger.pause, worker_id, now, at_most))
             for job in ended.jobs:
                 if not job.is_terminal and job.run_at is not None:
                     delay = round((job.run_at - now).total_seconds() * 1000)
                     wake(self._broker, session, job.llm, [job.id], delay_ms=delay)
-            given = [(item.job_id, item.fence, item.token_ids) for item in over.kept]
-            ended.released += jobs.hand_back(session, given, "handed_back", now)
-            if ended.released:
-                wake(self._broker, session, self._llm, ended.released)
+            for outcome, parked in (("handed_back", False), ("parked", True)):
+                kept = [(k.job_id, k.fence, k.token_ids) for k in over.kept if k.parked is parked]
+                ended.released += jobs.hand_back(session, kept, outcome, now)
+            wake_all(self._broker, session, ended.released + lanes.freed(session, ended.jobs))
         return ended

@@ -8,25 +8,32 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 
 from config import telemetry
 from config.settings import Settings
-from models import bulks, counters, endings, idempotency, jobs, retention, workers
+from models import bulks, counters, endings, idempotency, jobs, lanes, workers
 from models.base import utcnow
 from models.database import Database, Session
 from models.queues import oldest_claimable
 from workers import presence
-from workers.broker import Broker, LiveLog, wake
+from workers.broker import Broker, LiveLog, wake, wake_all
+from workers.indexing import Indexer
+from workers.pace import Pace
+from workers.pruner import Pruner
 
 log = logging.getLogger(__name__)
 
 RARELY_SECONDS = 30.0
-"""How often old rows are thrown away and counters folded."""
+"""How often the sweeper begins to throw old rows away and to fold counters."""
 
-MOST_ROUNDS = 200
-"""Transactions of one kind in one tidying; what is left then waits for the next."""
+TIDY_SECONDS = 0.3
+"""How long one sweep tidies at the most, rests between its transactions included; the next one goes on."""
+
+FOLD_ROWS = 5_000, 2_000
+"""Deltas that are folded at first and at least at a time: fewer might all be of different counts."""
 
 
 class Watch:
@@ -79,10 +86,15 @@ class Sweeper:
         # A lease is seen to run out only by someone who looked several times while it ran.
         self._watch = Watch(settings.worker.lease_seconds, settings.worker.lease_seconds / 3, clock)
         self._hinted: dict[str, float] = {}
+        pace = partial(Pace, database, settings.retention.lock_ms / 1000)
+        self._folding, self._forgetting, self._dropping = pace(*FOLD_ROWS), pace(), pace()
+        self._pruner = Pruner(database, settings, pace())
+        self._indexer = Indexer(database, settings.retention.lock_ms / 1000)
+        self._tidying: Iterator[None] | None = None
         self._tidied_at = clock()
 
     def sweep(self) -> None:
-        """Rescue, move on what is due, hint again; now and then tidy up.
+        """Rescue, move on what is due, hint again, make jobs findable; now and then tidy up.
 
         Raises:
             models.database.Unavailable: the database does not answer; try again later.
@@ -90,9 +102,16 @@ class Sweeper:
         self._rescue()
         self._move_on()
         self._hint_again()
-        if self._clock() - self._tidied_at >= RARELY_SECONDS:
-            self._tidied_at = self._clock()
-            self.tidy()
+        self._is_over(self._indexer.round())
+        if self._tidying is None and self._clock() - self._tidied_at >= RARELY_SECONDS:
+            self._tidying, self._tidied_at = self._chores(), self._clock()
+        if self._tidying is not None and self._is_over(self._tidying):
+            self._tidying = None
+
+    def _is_over(self, chores: Iterator[None]) -> bool:
+        """Go on with them for a while; whether none is left."""
+        until = self._clock() + TIDY_SECONDS
+        return all(self._clock() < until for _ in chores)
 
     def _rescue(self) -> None:
         gone = presence.gone(self._settings.data_dir)
@@ -110,7 +129,7 @@ class Sweeper:
         with self._database.write() as session:
             workers.end(session, worker_id, now)
             ended = endings.rescue(session, worker_id, self._settings.currency, now)
-            self._wake(session, ended.released)
+            wake_all(self._broker, session, ended.released + lanes.freed(session, ended.jobs))
         log.error("worker %s is lost; %d jobs go on", worker_id, len(ended.released))
         telemetry.sweeps.labels("rescued").inc(len(ended.released))
 
@@ -122,7 +141,7 @@ class Sweeper:
         with self._database.write() as session:
             ready = jobs.promote_due(session, now)
             released = endings.expire_due(session, now)
-            self._wake(session, ready + released)
+            wake_all(self._broker, session, ready + released)
         telemetry.sweeps.labels("moved_on").inc(len(ready))
 
     def _hint_again(self) -> None:
@@ -140,31 +159,26 @@ class Sweeper:
             telemetry.sweeps.labels("hinted").inc()
 
     def tidy(self) -> None:
-        """Fold counters and throw away what is old enough, in small transactions."""
+        """Fold counters and throw away what is old enough, all at once."""
+        for _ in self._chores():
+            pass
+
+    def _chores(self) -> Iterator[None]:
+        """The same step by step: a small transaction each, and none is open in between."""
         settings, now = self._settings, utcnow()
         remembered = now - timedelta(hours=settings.requests.idempotency_hours)
         abandoned = now - timedelta(seconds=settings.bulk.abandon_seconds)
-        steps: list[Callable[[Session], int]] = [
-            counters.compact,
-            lambda session: idempotency.prune(session, remembered),
-            lambda session: bulks.drop_abandoned(session, abandoned),
-        ]
-        if settings.retention.jobs_days:
-            kept = now - timedelta(days=settings.retention.jobs_days)
-            steps.append(lambda session: retention.drop_ended(session, kept))
-        for step in steps:
-            self._repeat(step)
+        yield from _repeat(self._folding, counters.compact)
+        yield from _repeat(self._forgetting, lambda s, most: idempotency.prune(s, remembered, most))
+        yield from _repeat(self._dropping, lambda s, most: bulks.drop_abandoned(s, abandoned, most))
+        yield from self._pruner.round()
         with self._database.write() as session:
             workers.prune(session, now - timedelta(days=1))
+        yield
         self._live.prune(now - timedelta(seconds=settings.live.keep_seconds))
 
-    def _repeat(self, step: Callable[[Session], int]) -> None:
-        """One small transaction after the other until nothing is left, others let in between."""
-        for _ in range(MOST_ROUNDS):
-            with self._database.write() as session:
-                if not step(session):
-                    return
 
-    def _wake(self, session: Session, job_ids: list[str]) -> None:
-        for llm, ids in jobs.by_llm(session, job_ids).items():
-            wake(self._broker, session, llm, ids)
+def _repeat(pace: Pace, change: Callable[[Session, int], int]) -> Iterator[None]:
+    """Step by step until nothing is left; ``change`` is told how many rows it may take, and says how many."""
+    while pace.step(lambda session: change(session, pace.size)):
+        yield

@@ -8,11 +8,10 @@ from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from api.announce import announce_released
 from api.bodies import IdempotencyKey, JsonOrLines, NoBody, no_body
 from api.bulk_store import BulkStore
 from api.door import Desk, Seated
-from api.openapi import KEYED, accepts, answers, empty, make_router, problems
+from api.openapi import KEYED, STORED, accepts, answers, empty, make_router, problems
 from api.views import ask_again, json_answer, tagged_answer
 from api.waiting import Wait, check_wait, ended
 from api.wire.bulk import BulkView, bulk_view
@@ -20,6 +19,7 @@ from api.wire.job_body import BulkBody, JobBody
 from models import audit, bulks, endings, jobs
 from models.base import utcnow
 from models.states import WAITING
+from workers.broker import wake_all
 
 router = make_router("bulk")
 
@@ -31,8 +31,7 @@ CANCEL_JOBS = 200
     "/v1/bulk",
     status_code=202,
     openapi_extra=accepts(BulkBody, lines=JobBody) | KEYED,
-    responses=answers(202, BulkView, "All jobs are stored.", "Location", "Retry-After")
-    | problems(400, 413, 415, 429),
+    responses=answers(202, BulkView, "All jobs are stored.", *STORED) | problems(400, 413, 415, 429),
 )
 async def submit_bulk(desk: Seated, body: JsonOrLines, key: IdempotencyKey) -> Response:
     """Submit up to 10,000 jobs together: a JSON object with `jobs`, or one job a line."""
@@ -96,5 +95,5 @@ def _cancel_some(desk: Desk, bulk_id: str) -> bool:
         for job in found:
             if not job.is_terminal:
                 jobs.request_cancel(session, job, desk.caller.key_id, now)
-        announce_released(desk.door, session, released)
+        wake_all(desk.door.broker, session, released)
     return bool(found)

@@ -1,4 +1,4 @@
-"""What serves the jobs: LLMs, workers, queues."""
+"""What serves the jobs: LLMs and workers."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from starlette.responses import Response
 from api.door import Desk, Seated
 from api.openapi import answers, make_router, problems
 from api.views import json_answer
-from api.wire.fleet import LlmList, LlmView, PriceView, QueueList, QueueView, WorkerList, WorkerView
+from api.wire.fleet import LlmList, LlmView, PriceView, WorkerList, WorkerView
 from api.wire.job import decimal_text
-from models import queues, workers
-from models.base import utcnow
-from models.states import Priority
+from models import workers
 from models.workers import Llm, Worker
 
 router = make_router("fleet")
@@ -62,23 +60,3 @@ def _worker(worker: Worker) -> WorkerView:
         seen_at=worker.seen_at,
         figures=worker.figures,
     )
-
-
-@router.get("/v1/queues", responses=answers(200, QueueList, "All queues that hold jobs.") | problems())
-def list_queues(desk: Seated) -> Response:
-    """List your jobs that have not ended, by LLM and priority."""
-    now = utcnow()
-    with desk.database.read() as session:
-        found = queues.depths(session, desk.caller.tenant_id)
-    views = [
-        QueueView(
-            llm=depth.llm,
-            priority=Priority(depth.priority).name.lower(),  # type: ignore[arg-type]  # pydantic checks it
-            queued=depth.queued,
-            scheduled=depth.scheduled,
-            running=depth.running,
-            oldest_seconds=None if depth.oldest is None else max(0.0, (now - depth.oldest).total_seconds()),
-        )
-        for depth in found
-    ]
-    return json_answer(QueueList(data=views))

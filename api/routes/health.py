@@ -79,5 +79,6 @@ def metrics(request: Request) -> Response:
     """Give Prometheus the figures of the API and the workers, and of the queues as they are now."""
     door: Door = request.app.state.door
     return Response(
-        telemetry.scrape([QueueCollector(door.database)]), headers={"Content-Type": telemetry.CONTENT_TYPE}
+        telemetry.scrape([QueueCollector(door.database, door.offsets)]),
+        headers={"Content-Type": telemetry.CONTENT_TYPE},
     )

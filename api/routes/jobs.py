@@ -11,27 +11,29 @@ from starlette.responses import Response
 
 from api import pages
 from api.admission import Draft
-from api.announce import announce_new, announce_released
+from api.announce import announce_new
 from api.bodies import IdempotencyKey, JsonBody, NoBody, no_body
 from api.door import Desk, Seated
 from api.explain import parse
 from api.once import Once
-from api.openapi import KEYED, accepts, answers, empty, make_router, problems
+from api.openapi import KEYED, STORED, accepts, answers, empty, make_router, problems
 from api.problems import Kind, Problem, invalid
 from api.views import ask_again, json_answer, show_job, show_jobs, show_new_job, tagged_answer
 from api.waiting import Wait, check_wait, ended
-from api.wire.job import JobPage, JobView
-from api.wire.job_body import JobBody
+from api.wire.job import CountView, JobPage, JobView
+from api.wire.job_body import JobBody, JobChange
 from api.wire.problem import Fault
-from api.wire.queries import JobQuery
+from api.wire.queries import JobFilters, JobQuery
 from config import telemetry
 from models import endings, jobs, listing, queues, submission
 from models.base import utcnow
+from models.finding import Filters
 from models.hooks import Session, after_commit
 from models.idempotency import Answer
-from models.listing import Filters
+from models.priority import prioritise
 from models.states import WAITING, Priority, State
 from models.submission import NewJob
+from workers.broker import wake_all
 
 router = make_router("jobs")
 
@@ -40,7 +42,7 @@ router = make_router("jobs")
     "/v1/jobs",
     status_code=202,
     openapi_extra=accepts(JobBody) | KEYED,
-    responses=answers(202, JobView, "Stored: the job survives a power cut.", "Location", "Retry-After")
+    responses=answers(202, JobView, "Stored: the job survives a power cut.", *STORED)
     | problems(400, 413, 415, 429),
 )
 def submit_job(desk: Seated, body: JsonBody, key: IdempotencyKey) -> Response:
@@ -51,7 +53,7 @@ def submit_job(desk: Seated, body: JsonBody, key: IdempotencyKey) -> Response:
     draft, now = Draft(desk, parse(JobBody, body)), utcnow()
     if faults := draft.faults(now):
         raise invalid(faults)
-    desk.door.depth.check(1)
+    desk.door.depth.check(desk.caller.tenant_id, 1)
     new = draft.job()
     return once.act(lambda session: store(desk, session, new, now))
 
@@ -67,7 +69,7 @@ def store(desk: Desk, session: Session, new: NewJob, now: datetime) -> Answer:
 
 
 def _count(desk: Desk, new: NewJob) -> None:
-    desk.door.depth.add(1)
+    desk.door.depth.add(desk.caller.tenant_id, 1)
     telemetry.jobs_submitted.labels(new.llm, new.priority.name.lower()).inc()
 
 
@@ -83,7 +85,15 @@ def list_jobs(desk: Seated, request: Request, query: Annotated[JobQuery, Query()
     return json_answer(JobPage(data=shown, next_cursor=next_cursor), 200, pages.link(request, next_cursor))
 
 
-def _filters(query: JobQuery) -> Filters:
+@router.get("/v1/jobs/count", responses=answers(200, CountView, "How many.") | problems())
+def count_jobs(desk: Seated, query: Annotated[JobFilters, Query()]) -> Response:
+    """Count jobs that pass the filters of a list."""
+    with desk.database.read() as session:
+        found = listing.count(session, desk.caller.tenant_id, _filters(query))
+    return json_answer(CountView(count=found.count, capped=found.capped))
+
+
+def _filters(query: JobFilters) -> Filters:
     return Filters(
         states=tuple(State(name) for name in query.state),
         agent=query.agent,
@@ -118,6 +128,28 @@ def _look(desk: Desk, job_id: str) -> JobView:
         return show_job(desk, session, desk.job(session, job_id))
 
 
+@router.patch(
+    "/v1/jobs/{job_id}",
+    openapi_extra=accepts(JobChange),
+    responses=answers(200, JobView, "The job as it is now.") | problems(400, 404, 409, 413, 415),
+)
+def change_job(desk: Seated, job_id: str, body: JsonBody) -> Response:
+    """Change the priority of a job that waits; the one it has already changes nothing."""
+    wanted, now = Priority[parse(JobChange, body).priority.upper()], utcnow()
+    with desk.database.write() as session:
+        caller = desk.caller
+        found = prioritise(session, caller.tenant_id, job_id, wanted, desk.door.offsets, caller.key_id, now)
+        job, changed = found or (desk.job(session, job_id), False)  # which says that there is none
+        if job.is_terminal:
+            raise Problem(Kind.ALREADY_ENDED, f"it has {job.state}: only a job that waits has a priority")
+        if job.state == State.RUNNING:
+            raise Problem(Kind.ALREADY_RUNNING, "it is running: its priority counts only while it waits")
+        if changed and job.claimable:
+            wake_all(desk.door.broker, session, [job.id])
+        view = show_job(desk, session, job)
+    return json_answer(view)
+
+
 @router.delete(
     "/v1/jobs/{job_id}",
     status_code=204,
@@ -146,7 +178,7 @@ def cancel_job(desk: Seated, job_id: str, body: NoBody) -> Response:
         job, now = desk.job(session, job_id, lock=True), utcnow()
         if job.state in WAITING:
             released = endings.cancel_waiting(session, job, desk.caller.key_id, now)
-            announce_released(desk.door, session, released)
+            wake_all(desk.door.broker, session, released)
         elif job.state == State.RUNNING:
             jobs.request_cancel(session, job, desk.caller.key_id, now)
         elif job.state != State.CANCELLED:
@@ -159,8 +191,7 @@ def cancel_job(desk: Seated, job_id: str, body: NoBody) -> Response:
     "/v1/jobs/{job_id}/retry",
     status_code=202,
     openapi_extra=KEYED,
-    responses=answers(202, JobView, "A new job that asks the same.", "Location", "Retry-After")
-    | problems(404, 409, 413, 429),
+    responses=answers(202, JobView, "A new job that asks the same.", *STORED) | problems(404, 409, 413, 429),
 )
 def retry_job(desk: Seated, job_id: str, body: NoBody, key: IdempotencyKey) -> Response:
     """Submit an ended job again, as a new job with `retry_of`."""
@@ -168,7 +199,7 @@ def retry_job(desk: Seated, job_id: str, body: NoBody, key: IdempotencyKey) -> R
     once = Once(desk, key, f"POST /v1/jobs/{job_id}/retry", b"")
     if (earlier := once.earlier()) is not None:
         return earlier
-    desk.door.depth.check(1)
+    desk.door.depth.check(desk.caller.tenant_id, 1)
     return once.act(lambda session: _store_again(desk, session, job_id))
 
 

@@ -1,4 +1,4 @@
-"""LLMs, workers, queues and health as clients see them."""
+"""LLMs, workers and health as clients see them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from api.wire.fields import Amount, CheckView, Moment, View, listed, shown
-from api.wire.job import PriorityName
 
 LLM_EXAMPLE: dict[str, Any] = {
     "object": "llm",
@@ -30,15 +29,6 @@ WORKER_EXAMPLE: dict[str, Any] = {
     "started_at": "2026-11-20T08:00:00Z",
     "seen_at": "2026-11-20T08:30:00Z",
     "figures": {"rows": 12},
-}
-QUEUE_EXAMPLE: dict[str, Any] = {
-    "object": "queue",
-    "llm": "pico",
-    "priority": "standard",
-    "queued": 12,
-    "scheduled": 3,
-    "running": 8,
-    "oldest_seconds": 1.25,
 }
 
 DEGRADED_EXAMPLE: dict[str, Any] = {
@@ -113,29 +103,6 @@ class WorkerList(View):
 
     object: Literal["list"] = "list"
     data: list[WorkerView]
-
-
-class QueueView(View):
-    """Jobs of one LLM and priority that have not ended."""
-
-    model_config = shown(QUEUE_EXAMPLE)
-
-    object: Literal["queue"] = "queue"
-    llm: str
-    priority: PriorityName
-    queued: int
-    scheduled: int
-    running: int
-    oldest_seconds: Annotated[float | None, Field(description="Since the oldest queued job was submitted.")]
-
-
-class QueueList(View):
-    """All queues that are not empty."""
-
-    model_config = listed(QUEUE_EXAMPLE)
-
-    object: Literal["list"] = "list"
-    data: list[QueueView]
 
 
 class HealthView(View):

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from api.wire.fields import Amount, Moment, View, listed, shown
-from models.listing import Details
+from models.listing import MOST_COUNTED, Details
 from models.states import Priority
 
 StateName = Literal["scheduled", "queued", "running", "succeeded", "failed", "cancelled", "expired"]
@@ -131,7 +131,26 @@ class JobPage(View):
     data: list[JobView]
     next_cursor: Annotated[
         str | None,
-        Field(description="Give it as `cursor`; null on the last page. With `text`, others may be empty."),
+        Field(
+            description="Give it as `cursor`; null on the last page. With several filters, or with `text`,"
+            " other pages may be short or empty."
+        ),
+    ]
+
+
+class CountView(View):
+    """How many jobs pass some filters."""
+
+    model_config = shown({"object": "count", "count": 10_000, "capped": True})
+
+    object: Literal["count"] = "count"
+    count: int
+    capped: Annotated[
+        bool,
+        Field(
+            description="Whether there may be more. By state, LLM and priority alone the count is always"
+            f" exact; otherwise it ends at {MOST_COUNTED:,}, or earlier where jobs are hard to find."
+        ),
     ]
 
 

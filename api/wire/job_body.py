@@ -105,15 +105,25 @@ class JobBody(Body):
         Literal["interactive", "standard", "background"], Field(description="Class in the queue.")
     ] = "standard"
     run_at: Annotated[Time | None, Field(description="Not before this time.")] = None
-    expires_at: Annotated[Time | None, Field(description="Not started after this time.")] = None
-    timeout_seconds: Annotated[
-        float | None, Field(gt=0, le=604_800, description="How long an attempt may take.")
+    expires_at: Annotated[
+        Time | None, Field(description="Ends as `expired` at this time, waiting or running.")
     ] = None
+    timeout_seconds: Annotated[float | None, Field(gt=0, description="How long an attempt may take.")] = None
     max_attempts: Annotated[
         Annotated[int, Field(ge=1, le=20), WHOLE] | None, Field(description="How many failures end the job.")
     ] = None
     metadata: Annotated[Metadata, Field(description="Strings to carry along.")] = Field(default_factory=dict)
     tags: Annotated[Listed[Short], Field(description="Words to filter by.")] = Field(default_factory=list)
+
+
+class JobChange(Body):
+    """What may be changed of a job that waits."""
+
+    model_config = shown({"priority": "interactive"})
+
+    priority: Annotated[
+        Literal["interactive", "standard", "background"], Field(description="Its class in the queue.")
+    ]
 
 
 class BulkBody(Body):

@@ -34,7 +34,7 @@ class AgentView(View):
     name: str
     created_at: Moment
     last_used_at: Moment
-    waiting: Annotated[int, Field(description="Jobs scheduled or queued.")]
+    waiting: Annotated[int, Field(description="Jobs scheduled or queued; 1,000 are counted at most.")]
     running: Annotated[int, Field(description="Jobs running: one at the most.")]
 
 

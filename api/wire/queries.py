@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from api.pages import USUAL
 from api.wire.fields import BULK_ID, CURSOR, AgentName, Listed, Short, Time, Value
 from api.wire.job import PriorityName, StateName
+from models.words import Terms
 
 Limit = Annotated[
     int, Field(ge=1, le=1_000, description="Rows of a page; the service has a limit of its own.")
@@ -25,8 +26,15 @@ class Query(BaseModel):
     cursor: Cursor | None = None
 
 
-class JobQuery(Query):
-    """Which jobs to list; what is left out does not narrow."""
+def _has_a_word(text: str) -> str:
+    Terms.of(text)
+    return text
+
+
+class JobFilters(BaseModel):
+    """Which jobs are meant; what is left out does not narrow."""
+
+    model_config = ConfigDict(extra="forbid")
 
     state: Annotated[Listed[StateName], Field(description="Any of these states.")] = []
     agent: AgentName | None = None
@@ -39,5 +47,13 @@ class JobQuery(Query):
     created_after: Annotated[Time | None, Field(description="Submitted then or later.")] = None
     created_before: Annotated[Time | None, Field(description="Submitted earlier.")] = None
     text: Annotated[
-        Annotated[Value, Field(min_length=1)] | None, Field(description="Found in id, request or error.")
+        Annotated[Value, Field(min_length=1), AfterValidator(_has_a_word)] | None,
+        Field(
+            description="All these words, the last of which may go on, are in the request or the error;"
+            " or an id, at least the first 12 of its digits."
+        ),
     ] = None
+
+
+class JobQuery(JobFilters, Query):
+    """Which jobs to list, and which page of the list."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from ops.cli import checks, copies, jobs, keys, processes, submit, trials
+from ops.cli import checks, copies, jobs, keys, processes, queues, submit, tenants, trials
 from ops.cli.invocation import Shared
 from ops.cli.options import DataDir, Json
 
@@ -28,7 +28,9 @@ app.command()(processes.migrate)
 app.command()(submit.submit)
 app.command()(jobs.jobs)
 app.add_typer(jobs.job, name="job")
+app.add_typer(queues.queue, name="queue")
 app.add_typer(keys.key, name="key")
+app.add_typer(tenants.tenant, name="tenant")
 app.command()(checks.doctor)
 app.command()(checks.verify)
 app.command()(copies.backup)

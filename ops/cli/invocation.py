@@ -110,13 +110,14 @@ def _address(settings: Settings) -> str:
 
 
 def serving(llm: str | None) -> dict[str, Any]:
-    """The settings that ``--llm`` stands for: that LLM under its own name, and nothing else by default."""
+    """The settings that ``--llm`` stands for: that LLM under its own name, and no other with a worker."""
     if llm is None:
         return {}
     local = Path(llm).expanduser()
     path = str(local.resolve()) if local.is_dir() else llm
     alias = alias_of(path)
-    return {"default_llm": alias, f"llms.{alias}": {"path": path}}
+    chosen = {"default_llm": alias, "worker.llm": alias, "serve": (alias,)}
+    return {**chosen, f"llms.{alias}": {"path": path}}
 
 
 def alias_of(path: str) -> str:

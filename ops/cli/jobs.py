@@ -24,6 +24,7 @@ State = Annotated[list[str] | None, typer.Option("--state", help="Only jobs in t
 Agent = Annotated[str | None, typer.Option("--agent", help="Only jobs of this agent.")]
 Alias = Annotated[str | None, typer.Option("--llm", help="Only jobs for this LLM.")]
 Tag = Annotated[str | None, typer.Option("--tag", help="Only jobs with this tag.")]
+Class = Annotated[str, typer.Argument(metavar="CLASS", help="interactive, standard or background.")]
 Priority = Annotated[str | None, typer.Option("--priority", help="Only jobs of this class.")]
 BulkId = Annotated[str | None, typer.Option("--bulk", help="Only jobs of this bulk.")]
 Text = Annotated[str | None, typer.Option("--text", help="Only jobs whose id, error or request holds this.")]
@@ -128,6 +129,26 @@ def delete(client: Client, job_id: str, as_json: bool) -> None:
         document({"id": job_id, "deleted": True})
     else:
         say(f"{job_id} is deleted.")
+
+
+@job.command("priority")
+def prioritise(
+    ctx: typer.Context,
+    job_id: JobId,
+    priority: Class,
+    url: Url = None,
+    key: Key = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Change the priority of a job that waits."""
+    call = Invocation.of(ctx, data_dir, json)
+    with call.client(url, key) as client:
+        changed = client.prioritise(job_id, priority)
+    if call.json:
+        document(changed)
+    else:
+        print(f"{changed['id']} {changed['state']} {changed['priority']}")
 
 
 @_of_one_job

@@ -20,6 +20,10 @@ LlmPath = Annotated[
     str | None,
     typer.Option("--llm", metavar="PATH_OR_HUB_ID", help="Serve this LLM in place of pico."),
 ]
+Alias = Annotated[
+    str | None,
+    typer.Option("--alias", help="Alias, from the settings' llms, of the LLM to serve."),
+]
 Url = Annotated[str | None, typer.Option("--url", help="Address of the service; default: this data dir's.")]
 Key = Annotated[
     str | None, typer.Option("--key", help="API key, or @FILE that holds it; default: the data dir's.")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from ops.cli.invocation import Invocation, serving
-from ops.cli.options import AllowRemote, DataDir, Json, LlmPath, Port
+from ops.cli.options import Alias, AllowRemote, DataDir, Json, LlmPath, Port
 from ops.lifeline import is_held
 from ops.show import document, say
 
@@ -66,8 +66,14 @@ def api(
 
 
 @worker.command()
-def inference(ctx: typer.Context, llm: LlmPath = None, data_dir: DataDir = None, json: Json = False) -> None:
-    """Run the worker that holds the LLM."""
+def inference(
+    ctx: typer.Context,
+    llm: LlmPath = None,
+    alias: Alias = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Run the worker that holds an LLM: the default one, or a configured one by its alias."""
 
     def run(settings: Settings) -> int:
         _with_blas(settings)
@@ -75,10 +81,10 @@ def inference(ctx: typer.Context, llm: LlmPath = None, data_dir: DataDir = None,
         from ops import llm_place
         from workers.inference import main
 
-        llm_place.check(settings)
+        llm_place.check(settings, settings.served_llm)
         return main(settings, migrations.check)
 
-    _run(Invocation.of(ctx, data_dir, json, serving(llm)), run)
+    _run(Invocation.of(ctx, data_dir, json, {"worker.llm": alias, **serving(llm)}), run)
 
 
 @worker.command()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -127,7 +126,7 @@ def _pairs(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def _one(client: Client, body: dict[str, Any], *, wait: bool, as_json: bool) -> None:
-    job = client.submit(body, idempotency_key=uuid.uuid4().hex)
+    job = client.submit(body, told=say)
     if wait:
         from ops.waiting import wait_for_job
 
@@ -151,7 +150,7 @@ def _print_end(job: Job) -> None:
 
 
 def _bulk(client: Client, lines: bytes, *, wait: bool, as_json: bool) -> None:
-    bulk = client.bulk_lines(lines)
+    bulk = client.bulk_lines(lines, told=say)
     if not wait:
         if as_json:
             document(bulk)

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from types import FrameType
 
 from ops.complaint import CONFIGURATION_ERROR
@@ -19,12 +20,25 @@ STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 @dataclass(frozen=True)
 class Policy:
-    """How patient the supervisor is with a child that dies: seconds, and deaths within some of them."""
+    """How patient the supervisor is with a child that dies: seconds, and deaths within some of them.
+
+    A child that dies before the service was ready for the first time is likely to do so always.
+    Later on it may be a job that kills its worker, which does so ``max_attempts`` times (20 at the
+    most) and up to twice more to be found among its neighbours: the service must outlive that.
+    """
 
     first_pause: float = 0.5
     longest_pause: float = 10.0
-    deaths: int = 5
-    within_seconds: float = 60.0
+    deaths_at_start: int = 5
+    start_seconds: float = 60.0
+    deaths_once_ready: int = 30
+    ready_seconds: float = 600.0
+
+    def patience(self, *, is_ready: bool) -> tuple[int, float]:
+        """How many deaths of one child, within how many seconds, are too many."""
+        if is_ready:
+            return self.deaths_once_ready, self.ready_seconds
+        return self.deaths_at_start, self.start_seconds
 
     def pause(self, deaths: int) -> float:
         """How long to wait before the next start, after so many recent deaths."""
@@ -54,6 +68,7 @@ class Supervisor:
         self._deaths: dict[str, deque[float]] = {child.program.name: deque() for child in children}
         self._due: dict[str, float] = {}
         self._asked: list[str] = []
+        self._was_ready = False
 
     def run(self, is_ready: Callable[[], bool], on_ready: Callable[[], None]) -> int:
         """Run until a signal comes; returns the exit status.
@@ -97,11 +112,10 @@ class Supervisor:
     def _watch(self, is_ready: Callable[[], bool], on_ready: Callable[[], None]) -> None:
         for child in self._children:
             child.start()
-        ready = False
         while not self._asked:
             self._revive()
-            if not ready and is_ready():
-                ready = True
+            if not self._was_ready and is_ready():
+                self._was_ready = True
                 on_ready()
             time.sleep(self._poll_seconds)
 
@@ -128,12 +142,13 @@ class Supervisor:
         if status == CONFIGURATION_ERROR:
             raise GaveUpError(f"{name} cannot run as it is configured; its reason is in {child.log}")
         deaths = self._deaths[name]
+        most, seconds = self._policy.patience(is_ready=self._was_ready)
         deaths.append(now)
-        while deaths[0] < now - self._policy.within_seconds:
+        while deaths[0] < now - seconds:
             deaths.popleft()
-        if len(deaths) >= self._policy.deaths:
+        if len(deaths) >= most:
             raise GaveUpError(
-                f"{name} died {len(deaths)} times within {self._policy.within_seconds:g} seconds "
+                f"{name} died {len(deaths)} times within {seconds:g} seconds "
                 f"(last: {_reason(status)}); its last words are in {child.log}"
             )
         pause = self._policy.pause(len(deaths))
@@ -144,22 +159,25 @@ class Supervisor:
         return pause
 
     def _stop(self) -> bool:
-        """Stop the children one after the other; says whether all went by themselves and well."""
+        """Stop the children, those of one command together, in order; says whether all went well."""
         clean = True
-        for child in self._children:
-            if not child.lives:
-                continue
-            child.terminate()
-            clean = self._await_end(child) and clean
+        for _, kind in groupby(self._children, lambda child: child.program.command):
+            living = [child for child in kind if child.lives]
+            for child in living:
+                child.terminate()
+            begun = time.monotonic()
+            for child in living:
+                clean = self._await_end(child, begun) and clean
             if len(self._asked) > 1:
                 self._tell(f"Once more ({self._asked[1]}): ending everything at once")
                 self._kill_all()
                 return False
         return clean
 
-    def _await_end(self, child: Child) -> bool:
+    def _await_end(self, child: Child, begun: float) -> bool:
+        """Wait for a child that was asked to stop at ``begun``; whether it went by itself and well."""
         name, grace = child.program.name, child.program.grace_seconds
-        deadline = time.monotonic() + grace
+        deadline = begun + grace
         while child.lives and len(self._asked) < 2 and time.monotonic() < deadline:
             time.sleep(min(0.02, self._poll_seconds))
         if child.lives:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from string import ascii_lowercase, digits
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -37,6 +38,8 @@ API_GRACE_SECONDS = 15.0
 EXIT_SECONDS = 5.0
 """What a worker may need to end as a process when all that it has to do is done."""
 
+PLAIN_SIGNS = frozenset(ascii_lowercase + digits + ".-")
+
 
 def serve(settings: Settings, overrides: Mapping[str, Any], *, as_json: bool) -> int:
     """Run the service until a signal comes; returns the exit status.
@@ -51,7 +54,8 @@ def serve(settings: Settings, overrides: Mapping[str, Any], *, as_json: bool) ->
         models.database.Unavailable: the database does not answer.
     """
     folder = settings.data_dir
-    llm_place.check(settings)
+    for alias in settings.up_serves:
+        llm_place.check(settings, alias)
     make_folder(folder)
     with locked(folder):
         port = claim_port(settings.server.host, settings.server.port)
@@ -68,7 +72,7 @@ def serve(settings: Settings, overrides: Mapping[str, Any], *, as_json: bool) ->
         say(f"Starting Penstock in {folder} …")
         if settings.engine.backend == "mlx" and (advice := hint()):
             say(advice)
-        readiness = Readiness(address(settings.server.host, port), database, children, settings.default_llm)
+        readiness = Readiness(address(settings.server.host, port), database, children, settings.up_serves)
         try:
             return Supervisor(children, on_death=forget, tell=diary(folder / "logs" / "up.log")).run(
                 readiness.look, lambda: announce(folder, readiness.url, as_json=as_json)
@@ -122,9 +126,32 @@ def programs(settings: Settings, overrides: Mapping[str, Any]) -> list[Program]:
     by_worker = environment | grace(patience)
     return [
         Program("api", penstock("api"), environment | grace(API_GRACE_SECONDS), API_GRACE_SECONDS),
-        Program("inference", penstock("worker", "inference"), by_worker | preloaded(settings), patience),
+        *(
+            Program(
+                name,
+                penstock("worker", "inference"),
+                by_worker | preloaded(settings) | variables({"worker.llm": alias}),
+                patience,
+            )
+            for name, alias in inference_names(settings).items()
+        ),
         Program("errands", penstock("worker", "errands"), by_worker, patience),
     ]
+
+
+def inference_names(settings: Settings) -> dict[str, str]:
+    """The inference workers by name, each with the alias it serves."""
+    if len(settings.up_serves) == 1:
+        return {"inference": settings.up_serves[0]}
+    return {f"inference-{_as_file(alias)}": alias for alias in settings.up_serves}
+
+
+def _as_file(alias: str) -> str:
+    """An alias as a part of a file's name, another for each: unusual signs and capitals become their codes.
+
+    There are file systems to which ``A`` and ``a`` are the same name.
+    """
+    return "".join(sign if sign in PLAIN_SIGNS else f"_{ord(sign):x}_" for sign in alias)
 
 
 def variables(overrides: Mapping[str, Any]) -> dict[str, str]:
@@ -155,7 +182,7 @@ class Readiness:
     url: str
     database: Database
     children: list[Child]
-    llm: str
+    llms: tuple[str, ...]
     started: datetime | None = None
 
     def look(self) -> bool:
@@ -182,7 +209,8 @@ class Readiness:
         with self.database.read() as session:
             kinds = {worker.kind for worker in workers.alive(session) if worker.pid in pids}
             llms = {llm.alias: llm.updated_at for llm in workers.llms(session) if llm.ready}
-        loaded = self.llm in llms and self.started is not None and llms[self.llm] >= self.started
+        started = self.started
+        loaded = started is not None and all(llm in llms and llms[llm] >= started for llm in self.llms)
         return kinds >= {"inference", "errands"} and loaded
 
 

@@ -17,11 +17,11 @@ from starlette.testclient import TestClient
 from api.app import create_app
 from api.serve import Protocol, Server
 from config.settings import Settings
-from models import endings, jobs, keys, tenants, workers
+from models import claims, endings, keys, tenants, workers
 from models.base import utcnow
+from models.claims import Claim
 from models.database import Database
 from models.endings import Ended, Ending, Usage
-from models.jobs import Claim
 from models.states import State
 from models.workers import Llm, Worker
 
@@ -101,7 +101,7 @@ class FakeWorker:
     def claim(self, limit: int = 1000, llm: str = "pico") -> list[Claim]:
         """Take the best jobs."""
         with self.database.write() as session:
-            return jobs.claim(session, "worker", llm, limit, utcnow())
+            return claims.claim(session, "worker", llm, limit, utcnow())
 
     def finish(self, claim: Claim, text: str = "done", state: State = State.SUCCEEDED, **more: Any) -> Ended:
         """End one job, at a price."""

@@ -17,6 +17,7 @@ from models.database import Database
 from models.job_rows import Job
 from models.messages import pending
 from tests.api.conftest import BOTH, FakeWorker
+from workers.broker.hints import hint_queue
 
 LINES = {"Content-Type": "application/x-ndjson"}
 
@@ -77,7 +78,7 @@ def test_bulk_is_seen_as_a_whole_or_not_at_all(
     def look_first(*arguments: Any) -> Any:
         with app.state.door.database.read() as session:
             listed = client.get("/v1/jobs").json()["data"]
-            seen.append((len(listed), counters.waiting(session)))
+            seen.append((len(listed), sum(counters.waiting(session).values())))
         return publish(*arguments)
 
     monkeypatch.setattr(bulks, "publish", look_first)
@@ -260,7 +261,7 @@ def test_scheduled_jobs_of_a_bulk_are_hinted_at_their_time(client: TestClient, d
     soon = jobs(3, run_at=_in_an_hour())
     send(client, *jobs(2), *soon, *later)
     with database.read() as session:
-        assert pending(session, "hints") == 2
+        assert pending(session, hint_queue("pico")) == 2
 
 
 def _in_an_hour() -> str:

@@ -1,4 +1,4 @@
-"""LLMs, workers, queues, agents, keys, the bill and the trail."""
+"""LLMs, workers, agents, keys, the bill and the trail."""
 
 from __future__ import annotations
 
@@ -76,19 +76,6 @@ def test_living_workers_are_listed(client: TestClient, worker: FakeWorker) -> No
         1,
         {"rows": 3},
     )
-
-
-@BOTH
-def test_queues_count_by_llm_and_priority(client: TestClient, worker: FakeWorker) -> None:
-    """Each queue that is not empty is shown with its depth and the age of its oldest queued job."""
-    for _ in range(3):
-        submit(client, priority="interactive")
-    submit(client, run_at="2999-01-01T00:00:00Z")
-    worker.claim(1)
-    first, second = client.get("/v1/queues").json()["data"]
-    assert (first["priority"], first["queued"], first["running"]) == ("interactive", 2, 1)
-    assert 0 <= first["oldest_seconds"] < 60
-    assert (second["priority"], second["scheduled"], second["oldest_seconds"]) == ("standard", 1, None)
 
 
 @BOTH

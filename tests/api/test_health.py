@@ -17,7 +17,7 @@ from api.app import create_app
 from api.pulse import Pulse
 from api.readiness import LEAST_FREE, Readiness
 from api.wire.fields import CheckView
-from config.settings import Broker, Settings
+from config.settings import Broker, Llm, Settings
 from models.base import utcnow
 from models.database import Database
 from models.job_rows import Job
@@ -126,6 +126,22 @@ def test_llm_that_is_loading_is_not_ready(keyless: TestClient, worker: FakeWorke
     worker.publish(ready=False)
     worker.publish(alias="other")
     assert missing(keyless) == {"llm": "pico is not ready"}
+
+
+def test_every_llm_that_is_served_must_be_ready(
+    settings: Settings, database: Database, worker: FakeWorker
+) -> None:
+    """Where there are workers for several LLMs, each that is missing is named, not the default one alone."""
+    llms = {alias: Llm(path="builtin:pico") for alias in ("pico", "large", "small", "spare")}
+    several = settings.model_copy(update={"llms": llms, "serve": ("pico", "large", "small")})
+    client = TestClient(create_app(several, database), base_url="http://localhost")
+    worker.publish()
+    worker.publish(alias="large", ready=False)
+    assert missing(client) == {"llm": "large is not ready; small has not been loaded by any worker"}
+    worker.publish(alias="large")
+    worker.publish(alias="small")
+    assert missing(client) == {}
+    assert client.get("/health/ready").json()["checks"]["llm"]["detail"] == "ready: pico, large, small"
 
 
 def with_redis(settings: Settings, url: str) -> Settings:

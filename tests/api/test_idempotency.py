@@ -9,6 +9,7 @@ import httpx2
 import pytest
 from starlette.testclient import TestClient
 
+from api.depth import Room
 from models.idempotency import KeyTaken
 from tests.api.conftest import BOTH, FakeWorker
 
@@ -89,7 +90,7 @@ def test_replay_comes_before_what_time_has_changed(
 ) -> None:
     """The first answer is given again although the queue has filled since."""
     first = client.post("/v1/jobs", json={"prompt": "a"}, headers=KEY)
-    monkeypatch.setattr("api.depth.Depth._room", lambda *_: False)
+    monkeypatch.setattr("api.depth.Depth._room", lambda *_: Room(1, 1, own=False))
     assert client.post("/v1/jobs", json={"prompt": "a"}, headers=KEY).json() == first.json()
     assert client.post("/v1/jobs", json={"prompt": "a"}).status_code == 429
 

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from models import listing
+from models import listing, search
+from models.database import Database
 from tests.api.conftest import BOTH, FakeWorker
 from tests.api.test_jobs import submit
+from tests.indexing import index
 
 
 def ids(client: TestClient, **query: Any) -> list[str]:
@@ -54,7 +56,7 @@ def test_filters_narrow(client: TestClient, worker: FakeWorker) -> None:
     assert ids(client, state=["succeeded", "cancelled"]) == [plain, done]
     assert ids(client, tag="x") == ids(client, agent="anna") == ids(client, priority="background") == [tagged]
     assert ids(client, text="NEEDLE") == [done]
-    assert ids(client, text=tagged[-12:]) == [tagged]
+    assert ids(client, text=tagged[:20]) == ids(client, text=tagged) == [tagged]
     assert ids(client, llm="pico") == [plain, tagged, done]
     assert ids(client, llm="other") == []
 
@@ -69,24 +71,65 @@ def test_time_filters_split_at_the_given_moment(client: TestClient) -> None:
 
 
 @BOTH
-def test_text_is_searched_literally(client: TestClient) -> None:
-    """Wildcards of SQL in ``text`` mean themselves."""
-    found = submit(client, prompt="100% sure")["id"]
-    submit(client, prompt="1000 times")
-    assert ids(client, text="100%") == [found]
+def test_text_means_words(client: TestClient, database: Database) -> None:
+    """All words must be there, the last may go on; before the index has come to them and after."""
+    found = submit(client, prompt="I am 100% sure of it")["id"]
+    submit(client, prompt="1000 times sure")
+    for _ in range(2):
+        assert (
+            ids(client, text="100%") == ids(client, text="SURE, 100 ") == ids(client, text="it su") == [found]
+        )
+        assert ids(client, text="sure not") == []
+        index(database)
 
 
 def test_text_far_back_is_found_by_following_the_cursor(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A page looks at so many jobs and no more; one that found nothing still leads to the next."""
-    monkeypatch.setattr(listing, "SCAN", 2)
+    monkeypatch.setattr(search, "SCAN", 2)
     wanted = submit(client, prompt="needle")["id"]
     for _ in range(3):
         submit(client)
     first = client.get("/v1/jobs", params={"text": "needle"})
     assert first.json()["data"] == []
     assert [job["id"] for job in client.get(first.links["next"]["url"]).json()["data"]] == [wanted]
+
+
+def count(client: TestClient, **query: Any) -> tuple[int, bool]:
+    """How many jobs a query counts, and whether there may be more."""
+    answer = client.get("/v1/jobs/count", params=query)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["object"] == "count"
+    return answer.json()["count"], answer.json()["capped"]
+
+
+@BOTH
+def test_counts_take_the_filters_of_lists(
+    client: TestClient, stranger: TestClient, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is counted is what would be listed of the tenant's own; a count that ends early says so."""
+    for _ in range(3):
+        submit(client, prompt="needle", tags=["x"])
+    submit(stranger, prompt="needle", tags=["x"])
+    worker.run_all()
+    submit(client)
+    assert count(client) == (4, False)
+    assert count(client, state="succeeded", priority="standard") == (3, False)
+    assert count(client, state=["succeeded", "queued"]) == (4, False)
+    assert count(client, text="needle") == count(client, tag="x") == (3, False)
+    assert count(stranger, tag="x") == (1, False)
+    monkeypatch.setattr(listing, "MOST_COUNTED", 2)
+    assert count(client, tag="x") == (2, True)
+    assert count(client) == (4, False)
+
+
+@pytest.mark.parametrize("name", ["limit", "cursor"])
+def test_a_count_has_no_pages(client: TestClient, name: str) -> None:
+    """What only lists take is refused by name."""
+    answer = client.get(f"/v1/jobs/count?{name}=5")
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == name
 
 
 @pytest.mark.parametrize(
@@ -104,6 +147,7 @@ def test_text_far_back_is_found_by_following_the_cursor(
         ("agent=a%20b", "agent"),
         ("tag=%00", "tag"),
         ("text=", "text"),
+        ("text=%25%20-", "text"),
         ("bulk=job_1", "bulk"),
         ("created_after=yesterday", "created_after"),
         ("created_after=2026-11-20T08:30:00", "created_after"),

@@ -16,12 +16,13 @@ from models.database import Database
 from models.messages import pending
 from models.states import State
 from tests.api.conftest import BOTH, FakeWorker
+from workers.broker.hints import hint_queue
 
 
 def hints(database: Database) -> int:
     """Hints on their way to the workers."""
     with database.read() as session:
-        return pending(session, "hints")
+        return pending(session, hint_queue("pico"))
 
 
 def submit(client: TestClient, **body: Any) -> dict[str, Any]:

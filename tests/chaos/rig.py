@@ -8,15 +8,19 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any, Self
+
+import httpx2
+from sqlalchemy import select
 
 import migrations
 from models import keys, tenants
 from models.base import utcnow
 from models.database import Database
+from models.workers import Worker
 from ops.addresses import claim_port
 from ops.lifeline import Lifeline
 from ops.service import alone
@@ -99,9 +103,14 @@ class Actor:
 
 
 class Rig:
-    """The processes of a service on some database and broker; ends with its ``with`` block."""
+    """The processes of a service on some database and broker; ends with its ``with`` block.
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], inference: int = 1) -> None:
+    The inference workers serve the aliases of ``serves`` in turn.
+    """
+
+    def __init__(
+        self, folder: Path, settings: Mapping[str, Any], inference: int = 1, serves: Sequence[str] = ("pico",)
+    ) -> None:
         self.folder = folder
         port = claim_port("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{port}"
@@ -112,8 +121,11 @@ class Rig:
         (folder / "metrics").mkdir()
         environment = {**variables(asked), "PROMETHEUS_MULTIPROC_DIR": str(folder / "metrics")}
         self._lifeline = Lifeline()
-        names = ["api", "errands", *(f"inference{n or ''}" for n in range(inference))]
-        self.actors = {name: Actor(name, folder, environment, self._lifeline) for name in names}
+        self.actors = {name: Actor(name, folder, environment, self._lifeline) for name in ("api", "errands")}
+        for number in range(inference):
+            served = variables({"worker.llm": serves[number % len(serves)]})
+            name = f"inference{number or ''}"
+            self.actors[name] = Actor(name, folder, environment | served, self._lifeline)
         self._stopping = threading.Event()
         self._nurse = threading.Thread(target=self._revive, name="nurse", daemon=True)
 
@@ -153,6 +165,19 @@ class Rig:
     def kills(self) -> Counter[str]:
         """How often a process was killed in each phase."""
         return sum((actor.kills for actor in self.actors.values()), Counter())
+
+    def answers(self) -> bool:
+        """Whether the API takes jobs."""
+        try:
+            return httpx2.get(f"{self.url}/health/live", timeout=1, trust_env=False).status_code == 200
+        except httpx2.TransportError:
+            return False
+
+    def serving(self) -> dict[str, str]:
+        """The living inference workers that have loaded their LLM, and its alias."""
+        with self.database.read() as session:
+            query = select(Worker.id, Worker.llm).where(Worker.ended_at.is_(None), Worker.llm.is_not(None))
+            return {worker_id: str(llm) for worker_id, llm in session.execute(query)}
 
     def strike(self, phase: str, rng: Random) -> None:
         """Have the owner of a phase die at a random step of it; returns when it is dead."""

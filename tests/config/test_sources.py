@@ -185,6 +185,11 @@ def refusal_with_dotenv(root: Path, line: str) -> str:
         ({"server.host": "0.0.0.0"}, "set server.allow_remote to true"),
         ({"server.host": "penstock.lan"}, "set server.allow_remote to true"),
         ({"default_llm": "big"}, "add [llms.big] with its path"),
+        ({"serve": ["big"]}, "serve is big, which llms does not name; there is: pico"),
+        (
+            {"serve": "big", "llms": {"pico": {"path": "x"}, "big": {"path": "y"}}},
+            "default_llm is pico, which is not among serve (big), so no worker would run the jobs",
+        ),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(
@@ -203,6 +208,8 @@ def test_settings_that_contradict_each_other_are_refused(
         {"server.host": "::1"},
         {"server.host": "127.0.0.2"},
         {"default_llm": "big", "llms": {"big": {"path": "x"}}},
+        {"default_llm": "big", "serve": "big", "llms": {"pico": {"path": "x"}, "big": {"path": "y"}}},
+        {"serve": ["big", "pico"], "llms": {"pico": {"path": "x"}, "big": {"path": "y"}}},
     ],
 )
 def test_settings_that_fit_together_pass(root: Path, overrides: dict[str, Any]) -> None:

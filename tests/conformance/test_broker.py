@@ -29,7 +29,9 @@ from tests.workers.broker.place import (
     wait_until,
 )
 from workers.broker import wake
-from workers.broker.hints import MOST_IDS, QUEUE
+from workers.broker.hints import MOST_IDS, hint_queue
+
+QUEUE = hint_queue("pico")
 
 PROJECT = Path(__file__).parents[2]
 

@@ -8,6 +8,7 @@ from migrations.metadata import metadata
 from models import idempotency, keys, messages, workers
 from models.database import Database
 from models.idempotency import Answer
+from tests.indexing import index
 from tests.models.desk import Desk
 from tests.rows import TENANT, at, new_job, new_llm, new_worker
 
@@ -21,6 +22,8 @@ def fill(database: Database) -> None:
     desk.fail(desk.take())
     desk.hand_back(desk.take(), [1, 2, 3])
     desk.take()
+    index(database)
+    desk.fail(desk.take(), pause=None)  # its document is not up to date
     with database.write() as session:
         keys.create(session, TENANT, "mine", at(0))
         idempotency.remember(session, TENANT, "k", "f" * 64, Answer(202, "/", "{}"), at(0))

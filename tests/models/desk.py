@@ -7,18 +7,19 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from sqlalchemy import or_, select
+from sqlalchemy import or_, select, update
 
-from models import bulks, counters, endings, jobs, tenants
+from models import bulks, claims, counters, endings, jobs, priority, queues, tenants
 from models.audit import Audit
 from models.bulks import Bulk
+from models.claims import Claim, Place
 from models.costs import Cost
 from models.database import Database, Session
 from models.endings import Ended
 from models.job_rows import Attempt, Job, Payload, Result
-from models.jobs import Claim
-from models.states import TERMINAL, WAITING, State
+from models.states import TERMINAL, WAITING, Priority, State
 from models.submission import NewJob, submit
+from models.tenants import Mode, Tenant
 from tests import rows
 from tests.rows import Held
 
@@ -80,6 +81,19 @@ class Desk:
             assert counters.drift(session) == {}
             assert session.scalars(select(Job.id).where(odd)).all() == []
 
+    def limit(self, tenant_id: str, max_running: int | None) -> None:
+        """Let a tenant, made if need be, run so many jobs at once; where its jobs wait stays as it is."""
+
+        def put(session: Session) -> None:
+            tenants.ensure(session, tenant_id, self.now)
+            session.execute(update(Tenant).where(Tenant.id == tenant_id).values(max_running=max_running))
+
+        self.do("limit", put)
+
+    def steer(self, mode: Mode, llm: str = rows.LLM) -> bool:
+        """Let a queue do something else."""
+        return self.do("steer", lambda s: queues.steer(s, llm, mode, rows.TENANT, CLIENT, self.now))
+
     def submit(self, *new: NewJob) -> list[str]:
         """Store jobs; their ids."""
         stored = self.do(
@@ -89,7 +103,7 @@ class Desk:
 
     def stage(self, *new: NewJob) -> Bulk:
         """Store jobs as a bulk that is not published."""
-        bulk = rows.new_bulk(len(new), created_at=self.now)
+        bulk = rows.new_bulk(len(new), tenant_id=new[0].tenant_id, created_at=self.now)
 
         def store(session: Session) -> None:
             session.add(bulk)
@@ -103,13 +117,26 @@ class Desk:
         """Publish a bulk; the LLMs that have work."""
         return self.do("publish", lambda s: bulks.publish(s, bulk, CLIENT, self.now))
 
+    def prioritise(self, job_id: str, to: Priority) -> bool:
+        """Put a waiting job into another class."""
+        return self.do(
+            "prioritise",
+            lambda s: _changed(
+                priority.prioritise(s, _get(s, job_id).tenant_id, job_id, to, rows.OFFSETS, CLIENT, self.now)
+            ),
+        )
+
     def promote(self) -> list[str]:
         """Queue what is due; the ids that can be claimed."""
         return self.do("promote_due", lambda s: jobs.promote_due(s, self.now))
 
-    def claim(self, limit: int = 1, worker: str = WORKER, llm: str = rows.LLM) -> list[Claim]:
+    def claim(self, limit: int = 1, worker: str = WORKER, llm: str = rows.LLM, **how: Any) -> list[Claim]:
         """Take the best jobs."""
-        return self.do("claim", lambda s: jobs.claim(s, worker, llm, limit, self.now))
+        return self.do("claim", lambda s: claims.claim(s, worker, llm, limit, self.now, **how))
+
+    def claim_ahead(self, *parkable: Place, worker: str = WORKER) -> list[Claim]:
+        """Take jobs for which others are to be parked."""
+        return self.do("claim_ahead", lambda s: claims.claim_ahead(s, worker, rows.LLM, parkable, self.now))
 
     def take(self, worker: str = WORKER) -> Claim:
         """Take the best job, the only one or one of many."""
@@ -123,14 +150,26 @@ class Desk:
 
     def fail(self, claim: Claim | Held, pause: float | None = 5, **fields: Any) -> Ended:
         """Fail an attempt; ``pause`` is seconds before the next (None: no other)."""
-        wait = None if pause is None else lambda n: timedelta(seconds=pause * n)
-        said = rows.ending(claim, State.FAILED, **fields)
-        return self.do("fail_attempt", lambda s: endings.fail_attempt(s, said, wait, WORKER, self.now))
+        at_most = 0 if pause is None else 1_000
+        return self.fail_at_most(at_most, claim, pause or 0, **fields)
 
-    def hand_back(self, claim: Claim | Held, tokens: Sequence[int] = ()) -> list[str]:
+    def fail_at_most(self, at_most: int, claim: Claim | Held, pause: float = 5, **fields: Any) -> Ended:
+        """Fail an attempt for a reason for which a job may fail so many times and be tried again."""
+        said = rows.ending(claim, State.FAILED, **fields)
+
+        def wait(failures: int) -> timedelta:
+            return timedelta(seconds=pause * failures)
+
+        return self.do(
+            "fail_attempt", lambda s: endings.fail_attempt(s, said, wait, WORKER, self.now, at_most)
+        )
+
+    def hand_back(
+        self, claim: Claim | Held, tokens: Sequence[int] = (), outcome: str = "handed_back"
+    ) -> list[str]:
         """Give a claimed job back with its tokens so far."""
         kept = [(claim.job_id, claim.fence, tokens)]
-        return self.do("hand_back", lambda s: jobs.hand_back(s, kept, "handed_back", self.now))
+        return self.do("hand_back", lambda s: jobs.hand_back(s, kept, outcome, self.now))
 
     def rescue(self, worker: str = WORKER) -> Ended:
         """Take the jobs of a lost worker away from it."""
@@ -199,3 +238,7 @@ def _get(session: Session, job_id: str) -> Job:
 
 def _states(session: Session) -> dict[str, State]:
     return {job_id: State(state) for job_id, state in session.execute(select(Job.id, Job.state))}
+
+
+def _changed(found: tuple[Job, bool] | None) -> bool:
+    return found is not None and found[1]

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from models import bulks, counters
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import event, text
+
+from models import bulks, counters, lanes
+from models.books import check_integrity
 from models.bulks import Bulk
+from models.database import Database, Unavailable
 from models.job_rows import Job, Payload
 from models.states import Priority, State
 from tests.models.desk import CLIENT, Desk
@@ -103,3 +110,50 @@ def test_what_was_never_published_is_swept_away(desk: Desk) -> None:
     assert sorted(bulk.id for bulk in desk.all(Bulk)) == sorted([published.id, fresh.id])
     assert len(desk.all(Payload)) == 2
     assert jobs_of(desk, abandoned) == []
+
+
+def move(database: Database, *job_ids: str) -> int:
+    """Put jobs into another lane, without waiting long for whoever holds them."""
+    with database.write() as session:
+        session.execute(text("SET LOCAL lock_timeout = '20ms'"))
+        return lanes.move(session, job_ids, TENANT)
+
+
+def test_publication_locks_agents_before_jobs(postgres_database: Database) -> None:
+    """Whoever holds an agent that a publication wants finds the bulk's jobs free: neither waits for ever."""
+    desk = Desk(postgres_database)
+    desk.submit(new_job(agent="al"))
+    bulk = desk.stage(new_job(agent="al"), new_job(agent="bo"), new_job())
+    moved: list[int] = []
+
+    def come_between(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        if statement.startswith("INSERT INTO agents") and not moved:
+            moved.append(move(postgres_database, *jobs_of(desk, bulk)))
+
+    event.listen(postgres_database.engine, "before_cursor_execute", come_between)
+    desk.publish(bulk)
+    assert moved == [3]
+    assert [desk.job(job_id).claimable for job_id in jobs_of(desk, bulk)] == [False, True, True]
+    with postgres_database.read() as session:
+        assert check_integrity(session) == []
+
+
+def test_publication_locks_jobs_in_order(postgres_database: Database) -> None:
+    """The first in order is locked first, wherever the rows lie: whoever moves jobs goes the same way."""
+    desk = Desk(postgres_database)
+    bulk = desk.stage(new_job(), new_job())
+    first, second = jobs_of(desk, bulk)
+    move(postgres_database, first)  # PostgreSQL writes the row anew, behind the other
+    with ThreadPoolExecutor(1) as pool:
+        with postgres_database.write() as holder:
+            lanes.move(holder, [second], TENANT)
+            published = pool.submit(desk.publish, bulk)
+            waits = "SELECT count(*) FROM pg_locks WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid))"
+            while not published.done() and not holder.scalar(text(waits)):
+                pass
+            with pytest.raises(Unavailable, match="lock timeout"):
+                move(postgres_database, first)
+        assert published.result() == [LLM]
+    desk.check()
+    with postgres_database.read() as session:
+        assert check_integrity(session) == []

@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 from sqlalchemy import update
 
-from models import jobs, tenants
+from models import claims, tenants
+from models.claims import Claim
 from models.database import Database, Session
 from models.events import Event
-from models.jobs import Claim
 from models.states import Priority, State
 from models.tenants import Tenant
 from tests.models.desk import WORKER, Desk
@@ -24,13 +24,21 @@ def test_a_claim_carries_what_the_engine_needs(desk: Desk) -> None:
     (claim,) = desk.claim()
     assert claim == Claim(
         job_id=job_id, tenant_id=TENANT, fence=1, attempt=1, llm=LLM, agent="ada", created_at=at(0),
-        started_at=at(3), timeout_seconds=7.0, first=True, request=asked.request, progress=(),
+        started_at=at(3), timeout_seconds=7.0, first=True, request=asked.request, progress=(), rank=1_000,
     )  # fmt: skip
     job = desk.job(job_id)
     assert (job.state, job.claimable, job.worker_id, job.started_at) == (State.RUNNING, False, WORKER, at(3))
     (attempt,) = desk.attempts(job_id)
     assert (attempt.fence, attempt.worker_id, attempt.started_at, attempt.outcome) == (1, WORKER, at(3), None)
     assert [event.type for event in desk.all(Event, job_id=job_id)] == ["state"]
+
+
+def test_a_claim_tells_when_and_before_whom_it_runs(desk: Desk) -> None:
+    """Expiry, class and rank go along: the engine stops by the one, and parks by the others."""
+    (job_id,) = desk.submit(new_job(expires_at=at(9), priority=Priority.BACKGROUND))
+    claim = desk.take()
+    assert (claim.expires_at, claim.priority) == (at(9), Priority.BACKGROUND)
+    assert claim.rank == desk.job(job_id).rank == 100_000
 
 
 def test_a_second_claim_has_a_higher_fence_and_is_not_the_first(desk: Desk) -> None:
@@ -137,7 +145,7 @@ def drain(desk: Desk, worker: str) -> list[str]:
     taken: list[str] = []
     while True:
         with desk.database.write() as session:
-            found = jobs.claim(session, worker, LLM, 3, desk.now)
+            found = claims.claim(session, worker, LLM, 3, desk.now)
         if not found:
             return taken
         taken += [claim.job_id for claim in found]
@@ -149,10 +157,10 @@ def test_a_claim_under_way_is_passed_by(postgres_database: Database) -> None:
     ids = desk.submit(*(new_job() for _ in range(4)))
 
     def best(session: Session) -> list[str]:
-        return [claim.job_id for claim in jobs.claim(session, "worker_2", LLM, 2, desk.now)]
+        return [claim.job_id for claim in claims.claim(session, "worker_2", LLM, 2, desk.now)]
 
     with ThreadPoolExecutor(1) as pool:
         with postgres_database.write() as session:
-            first = [claim.job_id for claim in jobs.claim(session, WORKER, LLM, 2, desk.now)]
+            first = [claim.job_id for claim in claims.claim(session, WORKER, LLM, 2, desk.now)]
             second = pool.submit(desk.do, "claim", best)
         assert [first, second.result(10)] == [ids[:2], ids[2:]]

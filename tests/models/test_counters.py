@@ -38,15 +38,15 @@ def test_jobs_are_counted_by_tenant_queue_class_and_state(desk: Desk) -> None:
     }
 
 
-def test_waiting_jobs_of_all_are_counted_together(desk: Desk) -> None:
-    """The queue limit looks at all that waits, scheduled jobs too, whoever's it is."""
+def test_waiting_jobs_are_counted_by_tenant(desk: Desk) -> None:
+    """The queue's limits look at all that waits, scheduled jobs too."""
     with desk.database.read() as session:
-        assert counters.waiting(session) == 0
+        assert counters.waiting(session) == {}
     desk.submit(new_job(), new_job(run_at=at(5)), new_job())
     desk.submit(new_job(tenant_id="b"))
     desk.claim()
     with desk.database.read() as session:
-        assert counters.waiting(session) == 3
+        assert counters.waiting(session) == {TENANT: 2, "b": 1}
 
 
 def test_a_step_writes_few_rows(desk: Desk) -> None:
@@ -70,12 +70,22 @@ def test_folding_keeps_the_sums(desk: Desk) -> None:
 
 
 def test_folding_goes_in_bounded_steps(desk: Desk) -> None:
-    """Each step takes the oldest rows up to the limit; the sums hold in between."""
+    """Each step takes rows up to the limit; the sums hold in between."""
     for _ in range(6):
         desk.submit()
     before = states(desk)
     assert desk.do("compact", lambda s: counters.compact(s, limit=3)) == 2
     assert (states(desk), len(desk.all(Counter))) == (before, 4)
+
+
+def test_folding_gets_on_with_more_counts_than_a_step_takes_rows(desk: Desk) -> None:
+    """However few rows a step takes, the last one leaves one row a count."""
+    for _ in range(3):
+        desk.submit(*(new_job(priority=priority) for priority in Priority))
+    before = states(desk)
+    while desk.do("compact", lambda s: counters.compact(s, limit=2)):
+        assert states(desk) == before
+    assert len(desk.all(Counter)) == len(Priority)
 
 
 def test_counters_hold_while_all_write_at_once(desk: Desk) -> None:

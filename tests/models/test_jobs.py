@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from models import jobs
+from models import claims, jobs
 from models.events import Event
 from models.job_rows import Attempt, Job, JobTag, Payload, Result
 from models.states import Priority, State
@@ -118,7 +118,7 @@ def test_it_is_known_whether_a_queue_has_anything_to_claim(desk: Desk) -> None:
 
     def claimable() -> bool:
         with desk.database.read() as session:
-            return jobs.any_claimable(session, LLM)
+            return claims.any_claimable(session, LLM)
 
     desk.submit(new_job(llm="other"), new_job(run_at=at(9)))
     assert not claimable()
@@ -202,14 +202,15 @@ def test_a_late_word_about_a_deleted_job_does_no_harm(desk: Desk) -> None:
 def test_a_place_in_the_queue_counts_what_goes_before(desk: Desk) -> None:
     """Position 1 is the next to be claimed; other queues, running and waiting jobs do not count."""
     urgent = new_job(priority=Priority.INTERACTIVE)
-    ids = desk.submit(new_job(), new_job(), urgent, new_job(run_at=at(9)))
+    ids = desk.submit(new_job(), new_job(), urgent, new_job(run_at=at(9)), new_job())
     desk.submit(new_job(llm="other", priority=Priority.INTERACTIVE))
-    assert places(desk, ids) == [2, 3, 1, None]
+    assert places(desk, ids) == [2, 3, 1, None, None]  # only the front is looked at
     desk.claim()
-    assert places(desk, ids) == [1, 2, None, None]
+    assert places(desk, ids) == [1, 2, None, None, 3]
 
 
 def places(desk: Desk, ids: list[str]) -> list[int | None]:
     """The positions of some jobs."""
     with desk.database.read() as session:
-        return [jobs.position(session, job) for job in map(desk.job, ids)]
+        found = jobs.places(session, map(desk.job, ids), at_most=3)
+    return [found.get(job_id) for job_id in ids]

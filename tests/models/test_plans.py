@@ -4,24 +4,59 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
 from sqlalchemy import event
 
-from models import agents, bulks, endings, jobs, queues, retention, workers
+from models import agents, bulks, claims, documents, endings, jobs, listing, queues, retention, workers
 from models.database import Database, Session
+from models.finding import Filters
 from models.job_rows import Job
+from models.states import State
 from tests.models.desk import WORKER, Desk
 from tests.rows import LLM, TENANT, at, new_job
 
+FILTERS: dict[str, Filters] = {
+    "all": Filters(),
+    "states": Filters(states=(State.FAILED, State.QUEUED)),
+    "agent": Filters(agent="ada"),
+    "tag": Filters(tag="x"),
+    "bulk": Filters(bulk_id="bulk_1"),
+    "llm": Filters(llm=LLM),
+    "time": Filters(created_after=at(-9), created_before=at(9)),
+    "text": Filters(text="hello you"),
+    "text and tag": Filters(text="hello", tag="x"),
+    "id": Filters(text="job_0123456789ab"),
+}
+
+
+def listed(filters: Filters, session: Session) -> object:
+    """A page of jobs."""
+    return listing.page(session, TENANT, filters, None, 9)
+
+
+def counted(filters: Filters, session: Session) -> object:
+    """How many jobs there are."""
+    return listing.count(session, TENANT, filters)
+
+
 LOOKS: dict[str, Callable[[Session], object]] = {
-    "claim": lambda s: jobs.claim(s, WORKER, LLM, 5, at(6)),
+    **{f"list by {name}": partial(listed, filters) for name, filters in FILTERS.items()},
+    **{f"count by {name}": partial(counted, filters) for name, filters in FILTERS.items()},
+    "activity": lambda s: agents.activity(s, TENANT, ["ada"]),
+    "pending": lambda s: documents.pending(s, 9, 9),
+    "stale": lambda s: documents.stale(s, 9),
+    "horizon": documents.horizon,
+    "claim": lambda s: claims.claim(s, WORKER, LLM, 5, at(6)),
+    "claim_ahead": lambda s: claims.claim_ahead(s, "worker_2", LLM, [(3, 10**9)], at(6)),
+    "any_ahead": lambda s: claims.any_ahead(s, LLM, [(3, 10**9)]),
     "promote_due": lambda s: jobs.promote_due(s, at(6)),
     "expire_due": lambda s: endings.expire_due(s, at(6)),
     "rescue": lambda s: endings.rescue(s, WORKER, "EUR", at(6)),
     "any_due": lambda s: jobs.any_due(s, at(1)),
-    "any_claimable": lambda s: jobs.any_claimable(s, LLM),
+    "any_claimable": lambda s: claims.any_claimable(s, LLM),
     "cancels_for": lambda s: jobs.cancels_for(s, WORKER),
     "orphaned": workers.orphaned,
     "oldest_claimable": queues.oldest_claimable,
@@ -29,8 +64,9 @@ LOOKS: dict[str, Callable[[Session], object]] = {
     "release_many": lambda s: agents.release_many(s, TENANT, ["ada"], at(6)),
     "bulk counts": lambda s: bulks.counts(s, "bulk_1"),
     "bulk rest": lambda s: bulks.unfinished(s, "bulk_1", 10),
-    "drop_ended": lambda s: retention.drop_ended(s, at(-9)),
-    "position": lambda s: [jobs.position(s, job) for job in s.query(Job).filter_by(id="job_1")],
+    "retention look": lambda s: retention.look(s, TENANT, State.FAILED, at(9), 7),
+    "retention drop": lambda s: retention.drop(s, [1, 2]),
+    "places": lambda s: jobs.places(s, [Job(llm=LLM, lane="", claimable=True)]),
 }
 
 
@@ -40,7 +76,7 @@ def plans(database: Database) -> Iterator[list[str]]:
     steps: list[str] = []
 
     def explain(_c: Any, cursor: Any, statement: str, parameters: Any, _x: Any, many: bool) -> None:
-        if not many and statement.split(maxsplit=1)[0] in {"SELECT", "UPDATE", "DELETE"}:
+        if not many and statement.split(maxsplit=1)[0] in {"SELECT", "WITH", "UPDATE", "DELETE"}:
             cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
             steps.extend(row[3] for row in cursor.fetchall())
 
@@ -63,10 +99,11 @@ def test_no_look_walks_through_all_jobs(sqlite_database: Database, name: str) ->
 
 
 def test_a_claim_is_one_index_scan(sqlite_database: Database) -> None:
-    """The best rows come out of the index in order: nothing is sorted."""
+    """The best rows of a lane come out of the index in order: nothing is sorted."""
     desk = Desk(sqlite_database)
     desk.submit(new_job(), new_job())
     with plans(sqlite_database) as steps, sqlite_database.write() as session:
-        jobs.claim(session, WORKER, LLM, 1, at(0))
-    assert steps[0] == "SEARCH jobs USING INDEX ix_jobs_claim (llm=?)"
+        claims.claim(session, WORKER, LLM, 1, at(0))
+    assert "SEARCH jobs USING INDEX ix_jobs_claim (llm=? AND lane=?)" in steps
+    assert "SEARCH jobs USING INDEX ix_jobs_suspects (llm=? AND lane=?)" in steps
     assert not [step for step in steps if "ORDER BY" in step]

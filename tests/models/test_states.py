@@ -6,8 +6,11 @@ import re
 from collections.abc import Callable
 
 import pytest
+from sqlalchemy import update
 
+from models.job_rows import Job
 from models.states import TERMINAL, TRANSITIONS, WAITING, State
+from models.suspicion import Suspect
 from tests import repository, rows
 from tests.models.desk import Desk
 from tests.rows import Held, at, new_job
@@ -22,6 +25,8 @@ FUNCTIONS: dict[str, tuple[set[str], Callable[[Desk, Held], object]]] = {
     "finish as succeeded": ({"succeed"}, lambda desk, held: desk.finish(held)),
     "finish as failed": ({"fail"}, lambda desk, held: desk.finish(held, state=State.FAILED)),
     "finish as cancelled": ({"stop"}, lambda desk, held: desk.finish(held, state=State.CANCELLED)),
+    "finish as expired": ({"lapse"}, lambda desk, held: desk.finish(held, state=State.EXPIRED)),
+    "claim_ahead": ({"claim"}, lambda desk, _: desk.claim_ahead(*[(3, 10**9)] * 100)),
     "fail_attempt": ({"retry"}, lambda desk, held: desk.fail(held)),
     "fail_attempt, no other": ({"fail"}, lambda desk, held: desk.fail(held, pause=None)),
     "hand_back": ({"hand_back"}, lambda desk, held: desk.hand_back(held)),
@@ -41,6 +46,8 @@ def pairs(names: set[str]) -> set[Pair]:
 def bring(desk: Desk, state: State, expires: float | None) -> Held:
     """A new job brought into a state; how it got there is not looked at."""
     desk.careful = False
+    with desk.database.write() as session:
+        session.execute(update(Job).values(suspect=Suspect.NO))
     due = at(10) if state == State.SCHEDULED else None
     until = 0 if state == State.EXPIRED else expires
     (job_id,) = desk.submit(new_job(run_at=due, expires_at=None if until is None else at(until)))

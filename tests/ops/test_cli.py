@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 import migrations
+from config.sources import load
 from models import audit, keys
 from models.database import Database
 from ops.cli import guard
 from ops.cli.invocation import alias_of, serving
+from ops.supervisor.up import variables
 from tests.ops.conftest import Penstock
 
 COMMANDS = ("up", "api", "worker", "migrate", "submit", "jobs", "job", "key", "doctor", "bench", "demo")
@@ -109,12 +111,27 @@ def test_aliases_of_paths(path: str, alias: str) -> None:
 
 
 def test_serving_another_llm(tmp_path: Path) -> None:
-    """--llm becomes the default LLM; a folder is made absolute, a hub id is kept."""
+    """--llm becomes the one LLM there is a worker for; a folder is made absolute, a hub id is kept."""
     assert serving(None) == {}
     folder = tmp_path / "llm"
     folder.mkdir()
-    assert serving(str(folder)) == {"default_llm": "llm", "llms.llm": {"path": str(folder)}}
+    alone = {"default_llm": "llm", "worker.llm": "llm", "serve": ("llm",)}
+    assert serving(str(folder)) == {**alone, "llms.llm": {"path": str(folder)}}
     assert serving("a/b")["llms.b"] == {"path": "a/b"}
+
+
+def test_an_llm_on_the_command_line_wins_over_the_settings(tmp_path: Path) -> None:
+    """--llm is served alone, by a worker and by `up`, whatever the settings say is to be served."""
+    (tmp_path / "config").mkdir()
+    environ = {
+        "PENSTOCK_LLMS__LARGE__PATH": "a/large",
+        "PENSTOCK_SERVE": "pico,large",
+        "PENSTOCK_WORKER__LLM": "large",
+    }
+    found = load({"llms": {"pico": {"path": "builtin:pico"}}, **serving("a/b")}, environ, root=tmp_path)
+    assert (found.default_llm, found.served_llm, found.up_serves) == ("b", "b", ("b",))
+    handed_on = load({}, {**environ, **variables(serving("a/b"))}, root=tmp_path)
+    assert (handed_on.default_llm, handed_on.served_llm, handed_on.up_serves) == ("b", "b", ("b",))
 
 
 def test_a_worker_that_lacks_the_fast_blas_starts_anew(

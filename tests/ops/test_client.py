@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import httpx2
 import pytest
 
+from ops.cli.invocation import Invocation
 from ops.client import Client, events_of
 from ops.wire import Event, Refused, Unreachable
-from tests.ops.conftest import Served
+from tests.ops.conftest import Penstock, Served
 
 
 def test_a_job_from_submission_to_result(served: Served) -> None:
@@ -123,6 +126,95 @@ def test_a_wait_survives_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with Client("http://example.invalid", "pk", transport=httpx2.MockTransport(answer)) as client:
         assert client.wait("job_1")["state"] == "failed"
+
+
+class Full:
+    """A service that refuses so many submissions, and takes the next; notes keys and pauses."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *refusals: tuple[int, str | None]) -> None:
+        self.refusals = list(refusals)
+        self.requests: list[httpx2.Request] = []
+        self.pauses: list[float] = []
+        self.said: list[str] = []
+        monkeypatch.setattr("ops.client.time.sleep", self.pauses.append)
+
+    def answer(self, request: httpx2.Request) -> httpx2.Response:
+        """A refusal with its Retry-After, or a job."""
+        self.requests.append(request)
+        if not self.refusals:
+            return httpx2.Response(202, json={"id": "job_1", "total": 1})
+        status, after = self.refusals.pop(0)
+        headers = {} if after is None else {"Retry-After": after}
+        return httpx2.Response(status, json={"detail": "no room"}, headers=headers)
+
+    def client(self) -> Client:
+        """A client of it."""
+        return Client("http://example.invalid", "pk", transport=httpx2.MockTransport(self.answer))
+
+
+SUBMISSIONS: dict[str, Callable[[Client], object]] = {
+    "job": lambda client: client.submit({"prompt": "hi"}),
+    "bulk": lambda client: client.bulk([{"prompt": "hi"}]),
+    "retry": lambda client: client.retry("job_0"),
+}
+
+
+@pytest.mark.parametrize("kind", SUBMISSIONS)
+def test_a_submission_comes_back_when_it_was_told_to(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """A full queue and a busy database are waited for as long as they say, always under the same key."""
+    full = Full(monkeypatch, (429, "7"), (503, "2"), (429, "0"))
+    with full.client() as client:
+        assert SUBMISSIONS[kind](client) == {"id": "job_1", "total": 1}
+    assert full.pauses == [7, 2, 1]
+    keys = [request.headers["idempotency-key"] for request in full.requests]
+    assert len(keys) == 4
+    assert len(set(keys)) == 1
+    assert {request.read() for request in full.requests} == {full.requests[0].read()}
+
+
+def test_who_submits_is_told_once_that_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason and the patience are said at the first refusal only, and never without one."""
+    full = Full(monkeypatch, (429, "1"), (429, "1"))
+    with full.client() as client:
+        client.submit({"prompt": "hi"}, idempotency_key="mine", told=full.said.append)
+        client.submit({"prompt": "hi"}, told=full.said.append)
+    assert full.said == ["no room (HTTP 429) Trying again for up to 60 s."]
+    keys = [request.headers["idempotency-key"] for request in full.requests]
+    assert keys[:3] == ["mine"] * 3
+    assert keys[3] != "mine"
+
+
+@pytest.mark.parametrize(("arguments", "stdin"), [(["hi"], ""), (["--jsonl", "-"], '{"prompt": "hi"}')])
+def test_the_command_line_says_that_it_waits(
+    monkeypatch: pytest.MonkeyPatch, penstock: Penstock, arguments: list[str], stdin: str
+) -> None:
+    """``penstock submit`` tells the person on stderr, and prints nothing but the id on stdout."""
+    full = Full(monkeypatch, (429, "3"))
+    monkeypatch.setattr(Invocation, "client", lambda *_: full.client())
+    done = penstock("submit", *arguments, stdin=stdin)
+    assert (done.returncode, done.stdout, full.pauses) == (0, "job_1\n", [3])
+    assert done.stderr.startswith("no room (HTTP 429) Trying again for up to 60 s.\n")
+
+
+def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a minute in all the refusal is raised; a wait beyond it is not begun."""
+    full = Full(monkeypatch, *[(429, "25")] * 3)
+    with full.client() as client, pytest.raises(Refused, match="no room"):
+        client.submit({"prompt": "hi"})
+    assert full.pauses == [25, 25]
+
+
+@pytest.mark.parametrize(
+    "refusal", [(429, None), (429, "Fri, 20 Nov 2026 08:00:00 GMT"), (422, "1"), (500, "1")]
+)
+def test_other_refusals_are_raised_at_once(
+    monkeypatch: pytest.MonkeyPatch, refusal: tuple[int, str | None]
+) -> None:
+    """Without seconds to wait, or where waiting cures nothing, nobody waits."""
+    full = Full(monkeypatch, refusal)
+    with full.client() as client, pytest.raises(Refused):
+        client.submit({"prompt": "hi"}, told=full.said.append)
+    assert (full.pauses, full.said) == ([], [])
 
 
 def test_event_streams() -> None:

@@ -14,10 +14,13 @@ from pathlib import Path
 import pytest
 
 import migrations
+from config.settings import Engine, Llm, Settings
 from models import audit, keys
 from models.database import Database
 from ops.complaint import Complaint
 from ops.supervisor import preparation
+from ops.supervisor.child import penstock
+from ops.supervisor.up import programs
 
 
 @pytest.fixture(autouse=True)
@@ -142,3 +145,16 @@ def test_a_lost_key_file_is_told(
     (tmp_path / "api-key").unlink()
     assert not preparation.first_key(database, tmp_path / "api-key")
     assert "penstock key create" in capsys.readouterr().err
+
+
+def test_each_llm_has_a_worker_of_its_own_name(tmp_path: Path) -> None:
+    """Whatever its alias, each worker's name makes a file of its own, also where case does not count."""
+    aliases = ("pico", "qwen/qwen3", "qwen_2f_qwen3", "Pico", "größe", "llama3.1", "../up")
+    llms = {alias: Llm(path="builtin:pico") for alias in aliases}
+    settings = Settings(data_dir=tmp_path, llms=llms, serve=aliases, engine=Engine(backend="fake"))
+    inference = [made for made in programs(settings, {}) if made.command == penstock("worker", "inference")]
+    assert [made.environment["PENSTOCK_WORKER__LLM"] for made in inference] == [*aliases]
+    names = [made.name for made in inference]
+    assert (names[0], names[1]) == ("inference-pico", "inference-qwen_2f_qwen3")
+    assert len({name.lower() for name in names}) == len(aliases)
+    assert all(Path(name).name == name for name in names)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from config.settings import Queue
 from models.database import Database
 from ops.lifeline import Lifeline
 from ops.supervisor.child import Child, Program
@@ -21,7 +22,7 @@ from ops.supervisor.supervisor import Policy, Supervisor
 from ops.supervisor.up import Readiness, diary
 from tests.ops.conftest import wait_until
 
-QUICK = Policy(first_pause=0.05, longest_pause=0.4, deaths=4, within_seconds=30)
+QUICK = Policy(first_pause=0.05, longest_pause=0.4, deaths_at_start=4, deaths_once_ready=6)
 LIVES = "import time; time.sleep(60)"
 DEAF = """
 import signal, time
@@ -107,8 +108,25 @@ def test_gives_up_on_a_child_that_keeps_dying(
     """After too many deaths the supervisor stops the others, says who died, and fails."""
     lives = make_child("healthy", LIVES)
     assert run([lives, make_child("sick", "raise SystemExit(7)")], lambda: False) == 1
-    assert "sick died 4 times" in capsys.readouterr().err
+    assert "sick died 4 times within 60 seconds" in capsys.readouterr().err
     assert not lives.lives
+
+
+def test_more_deaths_are_borne_once_the_service_was_ready(
+    make_child: Callable[..., Child], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A child that was fine may be killed by its work, again and again, before nobody expects more of it."""
+    supervisor = Supervisor([make_child("sick", "raise SystemExit(7)")], QUICK, poll_seconds=0.01)
+    assert supervisor.run(lambda: True, lambda: None) == 1
+    assert "sick died 6 times within 600 seconds" in capsys.readouterr().err
+
+
+def test_a_job_that_kills_its_worker_does_not_end_the_service() -> None:
+    """A worker may die for every attempt that a job can have, and twice more; a broken start is seen soon."""
+    policy, attempts = Policy(), Queue(max_attempts=20).max_attempts
+    assert policy.patience(is_ready=False) == (5, 60.0)
+    assert policy.patience(is_ready=True) == (30, 600.0)
+    assert policy.deaths_once_ready > attempts + 2
 
 
 def test_wrong_settings_are_not_tried_again(
@@ -136,6 +154,28 @@ def test_children_stop_one_after_the_other(make_child: Callable[..., Child], tmp
     children = [make_child(n, textwrap.dedent(code.format(name=n, diary=str(diary)))) for n in names]
     assert run(children, lambda: all(Path(f"{diary}.{name}").exists() for name in names)) == 0
     assert diary.read_text().split("\n")[:4] == ["door asked", "door gone", "worker asked", "worker gone"]
+
+
+def test_children_of_one_kind_stop_together(make_child: Callable[..., Child], tmp_path: Path) -> None:
+    """Those that run the same command are all asked before the first is waited for."""
+    diary = tmp_path / "diary"
+    code = f"""
+        import pathlib, signal, sys, time
+        diary = pathlib.Path({str(diary)!r})
+        def note(word):
+            with diary.open("a") as file: file.write(word + "\\n")
+        def stop(*_):
+            note("asked")
+            while diary.read_text().count("asked") < 2: time.sleep(0.01)
+            note("gone")
+            sys.exit(0)
+        signal.signal(signal.SIGTERM, stop)
+        note("up")
+        time.sleep(60)
+    """
+    children = [make_child(name, textwrap.dedent(code), 5) for name in ("one", "two")]
+    assert run(children, lambda: diary.exists() and diary.read_text().count("up") == 2) == 0
+    assert diary.read_text().split("\n")[2:6] == ["asked", "asked", "gone", "gone"]
 
 
 def test_a_child_that_does_not_stop_is_ended_and_that_is_not_clean(
@@ -219,7 +259,7 @@ def test_the_diary_keeps_what_was_said(tmp_path: Path, capsys: pytest.CaptureFix
 def test_a_database_that_is_away_is_waited_for() -> None:
     """Until it answers the service is not ready, and that is all."""
     database = Database.connect("postgresql://127.0.0.1:9/none")
-    assert not Readiness("http://127.0.0.1:9", database, [], "pico").look()
+    assert not Readiness("http://127.0.0.1:9", database, [], ("pico",)).look()
     database.close()
 
 

@@ -12,17 +12,18 @@ import pytest
 from sqlalchemy import select
 
 from config.settings import Broker, Settings
-from models import endings, jobs, workers
+from models import claims, endings, jobs, messages, workers
 from models.base import utcnow
+from models.claims import Claim
 from models.database import Database, Session, Unavailable
 from models.events import Event
 from models.job_rows import Attempt, Job
-from models.jobs import Claim
 from models.requests import Message
 from models.states import State
 from models.submission import submit
 from tests.service import OFFSETS, Service, completion, new_job, running_service, wait_until
 from workers.backends.fake import FakeBackend
+from workers.broker.hints import hint_queue
 from workers.engine import Admission
 
 
@@ -174,7 +175,7 @@ def test_a_claim_that_was_never_answered_is_given_back(
     inference = slow.start()
     with slow.database.write() as session:
         sent = submit(session, [new_job(completion(max_tokens=2))], OFFSETS, "test", utcnow())
-        jobs.claim(session, inference.identity.worker_id, "pico", 1, utcnow())
+        claims.claim(session, inference.identity.worker_id, "pico", 1, utcnow())
     (done,) = slow.wait(sent, State.SUCCEEDED)
     assert (done.job.fence, done.job.failures) == (2, 0)
 
@@ -259,3 +260,13 @@ def test_an_llm_is_ready_only_while_a_worker_serves_it(slow: Service) -> None:
     assert ready()
     slow.stop()
     assert not ready()
+
+
+def test_an_agents_turn_with_another_llm_is_hinted_there(settings: Settings, sqlite_url: str) -> None:
+    """The end of one turn makes the next claimable: the workers of its own LLM hear of it."""
+    with running_service(settings, sqlite_url, Broker()) as service:
+        service.start()
+        first, _ = service.submit(new_job(agent="ada"), new_job(agent="ada", llm="large"))
+        service.wait([first], State.SUCCEEDED)
+        with service.database.read() as session:
+            assert messages.pending(session, hint_queue("large")) == 2  # its own, and that of its turn

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from config.settings import Broker, Settings
-from models import jobs, workers
+from models import claims, workers
 from models.base import utcnow
 from models.database import Database
 from models.states import State
@@ -63,7 +63,7 @@ def claim(service: Service, worker_id: str) -> str:
     """Let a worker take a job."""
     (job,) = service.submit(new_job(), hint=False)
     with service.database.write() as session:
-        assert jobs.claim(session, worker_id, "pico", 1, utcnow())
+        assert claims.claim(session, worker_id, "pico", 1, utcnow())
     return job.id
 
 

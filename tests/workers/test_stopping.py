@@ -17,10 +17,10 @@ from sqlalchemy import select
 
 from config.settings import Broker, Settings
 from models import workers
+from models.claims import Claim
 from models.database import Database, Session, Unavailable
 from models.endings import Ending
 from models.job_rows import Attempt
-from models.jobs import Claim
 from models.states import State
 from ops import lifeline
 from ops.supervisor.up import programs

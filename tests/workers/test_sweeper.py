@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from sqlalchemy import select, update
 
-from config.settings import Broker, Settings
-from models import jobs, workers
+from config.settings import Broker, Retention, Settings
+from models import claims, workers
 from models.audit import SYSTEM
 from models.base import utcnow
 from models.costs import Cost
 from models.counters import Counter
-from models.endings import cancel_waiting
+from models.database import Unavailable
+from models.endings import cancel_all
 from models.job_rows import Attempt, Job
 from models.messages import BrokerMessage
 from models.states import State
 from models.workers import Worker
 from tests.service import Service, new_job, running_service, wait_until
 from workers.broker import make_live_log
-from workers.sweeper import Sweeper, Watch
+from workers.sweeper import RARELY_SECONDS, Sweeper, Watch
 
 
 class Clock:
@@ -51,8 +54,7 @@ def service(settings: Settings, sqlite_url: str) -> Iterator[Service]:
 @pytest.fixture
 def sweeper(service: Service, clock: Clock) -> Sweeper:
     """A sweeper that tells time by the test's clock."""
-    live = make_live_log(service.settings, service.database)
-    return Sweeper(service.database, service.broker, live, service.settings, clock)
+    return sweeper_of(service, clock)
 
 
 def outlive_lease(service: Service, sweeper: Sweeper, clock: Clock) -> None:
@@ -83,7 +85,7 @@ def register(service: Service, worker_id: str = "worker_1") -> None:
 def claim(service: Service, worker_id: str = "worker_1") -> list[str]:
     """Let a worker take all it can."""
     with service.database.write() as session:
-        return [taken.job_id for taken in jobs.claim(session, worker_id, "pico", 64, utcnow())]
+        return [taken.job_id for taken in claims.claim(session, worker_id, "pico", 64, utcnow())]
 
 
 def messages(service: Service) -> int:
@@ -198,17 +200,98 @@ def test_tidying_folds_counters_and_keeps_their_sums(service: Service, sweeper: 
 
 
 def test_ended_jobs_are_deleted_when_retention_says_so(settings: Settings, sqlite_url: str) -> None:
-    """Rows older than ``retention.jobs_days`` go, and are counted out; the bill stays."""
-    kept = settings.model_copy(
-        update={"retention": settings.retention.model_copy(update={"jobs_days": 1e-9})}
-    )
+    """Rows older than their state is kept go, and are counted out; the bill stays."""
+    kept = settings.model_copy(update={"retention": Retention(cancelled_days=1e-9)})
     with running_service(kept, sqlite_url, Broker()) as service:
-        service.submit(new_job(), hint=False)
-        with service.database.write() as session:
-            row = session.scalars(select(Job)).one()
-            cancel_waiting(session, row, SYSTEM, utcnow())
-        live = make_live_log(service.settings, service.database)
-        Sweeper(service.database, service.broker, live, service.settings).tidy()
-        with service.database.read() as session:
-            assert session.scalars(select(Job)).all() == []
+        cancel(service, 1)
+        sweeper_of(service).tidy()
+        assert jobs_left(service) == 0
         assert service.drift() == {}
+
+
+def cancel(service: Service, count: int) -> None:
+    """Jobs that have ended."""
+    service.submit(*(new_job() for _ in range(count)), hint=False)
+    with service.database.write() as session:
+        cancel_all(session, session.scalars(select(Job)).all(), SYSTEM, utcnow())
+
+
+def jobs_left(service: Service) -> int:
+    """How many jobs there are."""
+    with service.database.read() as session:
+        return len(session.scalars(select(Job)).all())
+
+
+def sweeper_of(service: Service, clock: Callable[[], float] = time.monotonic) -> Sweeper:
+    """A sweeper of a service."""
+    live = make_live_log(service.settings, service.database)
+    return Sweeper(service.database, service.broker, live, service.settings, clock)
+
+
+class Racing(Clock):
+    """A clock that moves on by a second whenever it is asked, once it runs."""
+
+    running = False
+
+    def __call__(self) -> float:
+        """Tell the time."""
+        self.now += self.running
+        return self.now
+
+
+def test_a_sweep_tidies_for_a_moment_and_the_next_goes_on(settings: Settings, sqlite_url: str) -> None:
+    """However much there is to delete, workers are looked after meanwhile; what is left goes bit by bit."""
+    kept = settings.model_copy(update={"retention": Retention(cancelled_days=1e-9, lock_ms=5)})
+    clock = Racing()
+    with running_service(kept, sqlite_url, Broker()) as service:
+        cancel(service, 120)
+        sweeper = sweeper_of(service, clock)
+        sweeper.sweep()
+        assert jobs_left(service) == 120
+        clock.now += RARELY_SECONDS
+        clock.running = True
+        seen = []
+        for _ in range(30):
+            sweeper.sweep()
+            seen.append(jobs_left(service))
+        assert seen[-1] == 0
+        assert len(set(seen)) > 2
+        assert service.drift() == {}
+
+
+def test_tidying_that_was_interrupted_begins_anew(
+    service: Service, sweeper: Sweeper, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the database goes away in the middle, the next time comes as if nothing had been."""
+    for _ in range(5):
+        service.submit(new_job(), hint=False)
+    away = partial(_raise, Unavailable("away"))
+    with monkeypatch.context() as patched:
+        patched.setattr("models.counters.compact", away)
+        clock.now += RARELY_SECONDS
+        with pytest.raises(Unavailable):
+            sweeper.sweep()
+    for _ in range(2):
+        clock.now += RARELY_SECONDS
+        sweeper.sweep()
+    with service.database.read() as session:
+        assert len(session.scalars(select(Counter)).all()) == 1
+
+
+def _raise(error: Exception, *_: object) -> int:
+    raise error
+
+
+def test_an_archive_that_cannot_be_written_stops_nothing_else(settings: Settings, sqlite_url: str) -> None:
+    """No job is deleted, and the rest of the tidying is done."""
+    kept = settings.model_copy(update={"retention": Retention(cancelled_days=1e-9, archive=True)})
+    (settings.data_dir / "archive").write_text("in the way")
+    with running_service(kept, sqlite_url, Broker()) as service:
+        cancel(service, 2)
+        register(service, "worker_old")
+        with service.database.write() as session:
+            workers.end(session, "worker_old", utcnow() - timedelta(days=2))
+        sweeper_of(service).tidy()
+        assert jobs_left(service) == 2
+        with service.database.read() as session:
+            assert session.get(Worker, "worker_old") is None

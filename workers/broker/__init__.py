@@ -10,7 +10,7 @@ from dramatiq import Broker, Worker
 
 from config.settings import Settings
 from models.database import Database
-from workers.broker.hints import declare_drain, register_drain, wake
+from workers.broker.hints import declare_drain, hint_queue, register_drain, wake, wake_all
 from workers.broker.live import LiveEvent, LiveLog, SqlLiveLog, TokenDelta
 from workers.broker.sql import SqlBroker
 
@@ -26,6 +26,7 @@ __all__ = [
     "make_worker",
     "register_drain",
     "wake",
+    "wake_all",
 ]
 
 POLL_MS = 50
@@ -34,7 +35,7 @@ PREFETCH = 32
 
 
 def make_broker(settings: Settings, database: Database) -> Broker:
-    """The broker that the settings name, with the queue ``hints`` and the actor ``drain`` declared.
+    """The broker that the settings name, with the actor ``drain`` and a queue of hints for each LLM.
 
     Raises:
         ValueError: Redis is chosen and no URL is given, or the URL cannot be read.
@@ -52,17 +53,18 @@ def make_broker(settings: Settings, database: Database) -> Broker:
         )
     else:
         broker = SqlBroker(database, poll_ms=chosen.poll_ms, lease_seconds=chosen.lease_seconds)
-    declare_drain(broker)
+    declare_drain(broker, sorted(settings.llms))
     return broker
 
 
-def make_worker(broker: Broker, threads: int = 2) -> Worker:
-    """A Dramatiq worker to be started within a process of ours; one a process.
+def make_worker(broker: Broker, llm: str, threads: int = 2) -> Worker:
+    """A Dramatiq worker for the hints of one LLM, to be started within a process of ours; one a process.
 
     It polls as often as the broker's settings say: Dramatiq's own default
     picks up idle messages after 300 ms.
     """
-    worker = Worker(broker, worker_timeout=getattr(broker, "poll_ms", POLL_MS), worker_threads=threads)
+    poll_ms = getattr(broker, "poll_ms", POLL_MS)
+    worker = Worker(broker, queues={hint_queue(llm)}, worker_timeout=poll_ms, worker_threads=threads)
     worker.queue_prefetch = max(worker.queue_prefetch, PREFETCH)
     return worker
 

@@ -14,10 +14,10 @@ import dramatiq
 from dramatiq import Broker, Message
 
 from config import telemetry
+from models import jobs
 from models.hooks import Session, after_commit
 from workers.broker.sql import SqlBroker
 
-QUEUE = "hints"
 ACTOR = "drain"
 
 MOST_IDS = 100
@@ -26,9 +26,21 @@ MOST_IDS = 100
 log = logging.getLogger(__name__)
 
 
-def declare_drain(broker: Broker) -> None:
-    """Make the one inference actor known to a broker, so that hints can be sent to it."""
-    dramatiq.actor(broker=broker, queue_name=QUEUE, actor_name=ACTOR)(_sender_only)
+def hint_queue(llm: str) -> str:
+    """The queue of hints for one LLM: each worker listens to that of the LLM it serves, and to no other.
+
+    Dramatiq takes letters, digits, ``.``, ``_`` and ``-``; any other sign of an alias is written as its code.
+    """
+    return "hints." + "".join(
+        sign if sign.isascii() and (sign.isalnum() or sign in ".-") else f"_{ord(sign):x}_" for sign in llm
+    )
+
+
+def declare_drain(broker: Broker, llms: Sequence[str]) -> None:
+    """Make the one inference actor known to a broker, and the queues in which hints for it travel."""
+    dramatiq.actor(broker=broker, queue_name=hint_queue(llms[0]), actor_name=ACTOR)(_sender_only)
+    for llm in llms[1:]:
+        broker.declare_queue(hint_queue(llm))
 
 
 def _sender_only(llm: str, ids: list[str]) -> NoReturn:
@@ -60,12 +72,18 @@ def wake(
     """
     if not ids:
         return
-    message = broker.get_actor(ACTOR).message(llm, list(ids[:MOST_IDS]))
+    message = broker.get_actor(ACTOR).message(llm, list(ids[:MOST_IDS])).copy(queue_name=hint_queue(llm))
     if isinstance(broker, SqlBroker):
         broker.enqueue(message, delay=delay_ms, session=session)
         after_commit(session, telemetry.hints.labels("sent").inc)
     else:
         after_commit(session, partial(_send, broker, message, delay_ms))
+
+
+def wake_all(broker: Broker, session: Session, ids: Sequence[str]) -> None:
+    """:func:`wake` for jobs of whatever LLMs."""
+    for llm, mine in jobs.by_llm(session, ids).items():
+        wake(broker, session, llm, mine)
 
 
 def _send(broker: Broker, message: Message[Any], delay_ms: int | None) -> None:

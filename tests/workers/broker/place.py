@@ -14,7 +14,9 @@ from config.settings import Broker as BrokerSettings
 from config.settings import Settings
 from models.database import Database
 from workers.broker import Broker, Worker, make_broker, make_worker, register_drain
-from workers.broker.hints import QUEUE
+from workers.broker.hints import hint_queue
+
+QUEUE = hint_queue("pico")
 
 LEASE_SECONDS = 0.5
 """For tests that wait for a lease to run out."""
@@ -52,7 +54,7 @@ class Place:
     def worker(self, broker: Broker, handler: Callable[[list[str]], None]) -> Worker:
         """A started worker that hands hints to ``handler``."""
         register_drain(broker, handler)
-        worker = make_worker(broker)
+        worker = make_worker(broker, "pico")
         worker.start()
         self._stack.callback(worker.stop, timeout=2000)
         return worker

@@ -14,7 +14,9 @@ from config.settings import Broker as BrokerSettings
 from config.settings import Settings
 from models.database import Database
 from workers.broker import make_broker, make_worker, wake
-from workers.broker.hints import ACTOR, QUEUE, declare_drain
+from workers.broker.hints import ACTOR, declare_drain, hint_queue
+
+QUEUE = hint_queue("pico")
 
 
 @pytest.fixture
@@ -27,7 +29,7 @@ def database(sqlite_url: str) -> Iterator[Database]:
 def test_any_dramatiq_broker_takes_hints(database: Database) -> None:
     """A broker that is not ours is sent the hint after the commit, too."""
     broker = StubBroker(middleware=[])
-    declare_drain(broker)
+    declare_drain(broker, ["pico"])
     with database.write() as session:
         wake(broker, session, "pico", ["job_1"])
         assert broker.queues[QUEUE].qsize() == 0
@@ -53,7 +55,7 @@ def test_a_process_that_only_sends_handles_no_hint(database: Database) -> None:
 def test_a_worker_polls_as_the_settings_say(database: Database) -> None:
     """The poll of the settings is the worker's, and it fetches many hints at once."""
     settings = Settings(broker=BrokerSettings(poll_ms=70))
-    worker = make_worker(make_broker(settings, database), threads=3)
+    worker = make_worker(make_broker(settings, database), "pico", threads=3)
     assert (worker.worker_timeout, worker.worker_threads) == (70, 3)
     assert worker.queue_prefetch >= 32
 

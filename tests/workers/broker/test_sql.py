@@ -19,8 +19,10 @@ from models.database import Database
 from models.messages import BrokerMessage
 from tests.workers.broker.place import Place, hint, ids_of, receive, settings_of, statements, wait_until
 from workers.broker import consumer as consumer_module
-from workers.broker.hints import QUEUE
+from workers.broker.hints import hint_queue
 from workers.broker.sql import SqlBroker
+
+QUEUE = hint_queue("pico")
 
 
 @pytest.fixture
