@@ -153,8 +153,8 @@ class Search:
         first = select(Job.seq).where(Job.id >= ids.first("job", moment))
         return self._session.scalar(first.order_by(Job.id).limit(1))
 
-    def _ways(self, most: int) -> Iterator[Way]:
-        """The narrow ones first."""
+    def _ways(self, most: int, *, newest: bool) -> Iterator[Way]:
+        """The narrow ones first; where the ``newest`` are not wanted more than others, no look at them."""
         wanted, own = self._filters, select(Job.seq).where(Job.tenant_id == self._tenant_id)
         if self._by_id is not None:
             yield Way([_few(select(Job.seq).where(self._by_id))], most)
@@ -169,9 +169,14 @@ class Search:
             halves += [Job.finished_at.is_not(None)] if states & TERMINAL else []
             yield Way([(Job.seq, own.where(Job.agent == wanted.agent, half)) for half in halves], most)
         in_states = [(Job.seq, own.where(Job.state == state.value)) for state in set(wanted.states)]
-        yield Way(in_states or [(Job.seq, own)], most if self._terms is None else min(most, NEAR))
-        if self._terms is not None:
-            yield Way([search.hits(self._session, self._tenant_id, self._terms)], most, reads=False)
+        if self._terms is None:
+            yield Way(in_states or [(Job.seq, own)], most)
+            return
+        hits = Way([search.hits(self._session, self._tenant_id, self._terms)], most, reads=False)
+        near = [Way(in_states or [(Job.seq, own)], min(most, NEAR))] if in_states or newest else []
+        # SQLite's index tells of the newest first, however common the words; PostgreSQL sorts all it has.
+        in_order = self._session.get_bind().dialect.name == "sqlite"
+        yield from [hits, *near] if in_order else [*near, hits]
 
     def _narrowed(self) -> Iterator[ColumnElement[bool]]:
         """All filters but that for words."""
@@ -206,7 +211,7 @@ class Search:
 
     def _along(self, within: Range, want: int, most: int) -> Found:
         best = Found([], within.high)
-        for way in self._ways(most):
+        for way in self._ways(most, newest=True):
             found = self._walk(way, within, want)
             if found.floor is None:
                 return found
@@ -232,7 +237,7 @@ class Search:
 
     def _count(self, within: Range, most: int) -> tuple[int, bool]:
         best = 0
-        for way in self._ways(most):
+        for way in self._ways(most, newest=False):
             passes = case((and_(*self._passing(way)), 1))
             query = select(func.count(), func.count(passes)).select_from(Job)
             looked, there = self._session.execute(
