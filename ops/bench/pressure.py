@@ -69,13 +69,16 @@ class Round:
 
 
 def _round(database: Database, url: str, message: bytes, visits: int, act: Callable[[], object]) -> Round:
-    """So many submissions or more, or fewer where they take long; ``act`` is done over and over meanwhile."""
-    before, begun = _count(database, TERMINAL), time.perf_counter()
+    """So many submissions or more, or fewer where they take long; ``act`` is done over and over meanwhile.
+
+    A round goes on until some job has ended: it is about submissions beside a worker.
+    """
+    before, begun, drained = _count(database, TERMINAL), time.perf_counter(), 0
     with Visitor(url, message) as seconds:
-        while len(seconds) < visits and time.perf_counter() - begun < ROUND_SECONDS:
+        while (len(seconds) < visits or not drained) and time.perf_counter() - begun < ROUND_SECONDS:
             act()
+            drained = _count(database, TERMINAL) - before
     passed = time.perf_counter() - begun
-    drained = _count(database, TERMINAL) - before
     p50, p99 = (percentile(seconds, percent) * 1000 for percent in (50, 99))
     return Round(p50, p99, len(seconds), drained / passed, _count(database, WAITING))
 

@@ -27,7 +27,7 @@ Tag = Annotated[str | None, typer.Option("--tag", help="Only jobs with this tag.
 Class = Annotated[str, typer.Argument(metavar="CLASS", help="interactive, standard or background.")]
 Priority = Annotated[str | None, typer.Option("--priority", help="Only jobs of this class.")]
 BulkId = Annotated[str | None, typer.Option("--bulk", help="Only jobs of this bulk.")]
-Text = Annotated[str | None, typer.Option("--text", help="Only jobs whose id, error or request holds this.")]
+Text = Annotated[str | None, typer.Option("--text", help="Only jobs with these words in them.")]
 After = Annotated[
     str | None, typer.Option("--created-after", metavar="TIME", help="Only jobs made at or after it.")
 ]
