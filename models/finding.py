@@ -31,7 +31,7 @@ Times are looked up by ids, which tell when they were made. Where a clock was se
 differ, by more than this, a list that is bounded by time may miss jobs from around that bound.
 """
 
-NEAR = 3_000
+NEAR = 2_000
 """Jobs whose words are looked at one by one before the index is asked.
 
 A word that is common is found among these; for a rare one the index has few jobs to tell of.

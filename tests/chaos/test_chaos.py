@@ -12,11 +12,7 @@ from tests.chaos.trials import TRIALS, Trial, run
 
 SEED = 20_261_120
 POSSIBLE = [trial for trial in TRIALS if can_fill_disks() or not trial.needs_disk]
-CASES = [
-    pytest.param(trial, kind, id=f"{trial.name}-{kind}")
-    for trial in POSSIBLE
-    for kind in trial.stores
-]
+CASES = [pytest.param(trial, kind, id=f"{trial.name}-{kind}") for trial in POSSIBLE for kind in trial.stores]
 
 
 @pytest.mark.slow

@@ -55,15 +55,21 @@ def test_llms_with_claimable_jobs_are_found(desk: Desk) -> None:
 def test_looks_are_steps_into_the_index(sqlite_database: Database) -> None:
     """SQLite seeks each next value in the claim index: it neither walks over jobs nor sorts them."""
     Desk(sqlite_database).submit(new_job())
-    index = "jobs USING INDEX ix_jobs_claim"
+    claim_index = "jobs USING INDEX ix_jobs_claim"
     with plans(sqlite_database) as steps, sqlite_database.read() as session:
         assert lanes.lanes(session, LLM) == [""]
         first, following = (step for step in steps if " jobs " in step)
-        assert (first, following) == (f"SEARCH {index} (llm=?)", f"SEARCH {index} (llm=? AND lane>?)")
+        assert (first, following) == (
+            f"SEARCH {claim_index} (llm=?)",
+            f"SEARCH {claim_index} (llm=? AND lane>?)",
+        )
         steps.clear()
         assert lanes.llms(session) == [LLM]
         first, following = (step for step in steps if " jobs " in step)
-        assert (first, following) == (f"SCAN {index}", f"SEARCH {index} (llm>?)")  # a scan of one row
+        assert (first, following) == (
+            f"SCAN {claim_index}",
+            f"SEARCH {claim_index} (llm>?)",
+        )  # a scan of one row
     assert not [step for step in steps if "TEMP B-TREE" in step]
 
 
