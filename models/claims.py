@@ -67,6 +67,7 @@ class Claim:
     expires_at: datetime | None = None
     priority: Priority = Priority.STANDARD
     rank: int = 0
+    spent_seconds: float = 0.0
 
     @property
     def ready_at(self) -> datetime | None:
@@ -276,6 +277,7 @@ def _claims(session: Session, jobs: Sequence[Job], firsts: dict[str, bool], now:
             expires_at=job.expires_at,
             priority=Priority(job.priority),
             rank=job.rank,
+            spent_seconds=payloads[job.id].spent_seconds,
         )
         for job in jobs
     ]

@@ -206,7 +206,7 @@ def fail_attempt(
     job.state, job.worker_id, job.run_at = State.SCHEDULED, None, now + pause(job.failures)
     job.version += 1
     session.flush()
-    session.execute(update(Payload).where(Payload.job_id == job.id).values(progress=None))
+    session.execute(update(Payload).where(Payload.job_id == job.id).values(progress=None, spent_seconds=0))
     events.record(session, [state_event(job, now)])
     deltas.write(session)
     return Ended(jobs=[job])

@@ -138,7 +138,10 @@ Index(
 
 
 class Payload(Base):
-    """What a job asks (JSON of :class:`models.requests.CompletionRequest`) and the tokens kept so far."""
+    """What a job asks (JSON of :class:`models.requests.CompletionRequest`) and what is kept of its attempt.
+
+    That are tokens, and the seconds that they took: an attempt that was parked goes on from both.
+    """
 
     __tablename__ = "payloads"
 
@@ -146,6 +149,7 @@ class Payload(Base):
     tenant_id: Mapped[str] = mapped_column(String(64))
     request: Mapped[str] = mapped_column(Text)
     progress: Mapped[list[int] | None] = mapped_column(JSON(none_as_null=True))
+    spent_seconds: Mapped[float] = mapped_column(Float, default=0.0, server_default="0")
 
 
 class Result(Base):

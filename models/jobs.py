@@ -38,11 +38,16 @@ def promote_due(session: Session, now: datetime, limit: int = 500) -> list[str]:
 
 
 def hand_back(
-    session: Session, kept: Sequence[tuple[str, int, Sequence[int] | None]], outcome: str, now: datetime
+    session: Session,
+    kept: Sequence[tuple[str, int, Sequence[int] | None]],
+    outcome: str,
+    now: datetime,
+    seconds: Mapping[str, float] | None = None,
 ) -> list[str]:
     """Running → queued for (job id, fence, tokens so far): parked or given back at shutdown.
 
-    None for the tokens leaves those of an earlier attempt. Uses no attempt up.
+    None for the tokens leaves those of an earlier attempt. Uses no attempt up; ``seconds`` are
+    what each has taken of its ``timeout_seconds`` since it was claimed.
     Returns the ids that were still held under that fence.
     """
     deltas = Deltas()
@@ -54,7 +59,8 @@ def hand_back(
             continue
         release(session, job, outcome, now, deltas)
         if tokens is not None:
-            values = {"progress": list(tokens) or None}
+            taken = (seconds or {}).get(job_id, 0.0)
+            values = {"progress": list(tokens) or None, "spent_seconds": Payload.spent_seconds + taken}
             session.execute(update(Payload).where(Payload.job_id == job_id).values(values))
         given.append(job_id)
     deltas.write(session)

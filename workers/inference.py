@@ -158,7 +158,8 @@ class Inference:
         left = None if claim.expires_at is None else (claim.expires_at - utcnow()).total_seconds()
         return Admission(
             claim.job_id, claim.fence, tokens, request.sampling, claim.progress,
-            deadline=now + claim.timeout_seconds, expires=None if left is None else now + left,
+            deadline=now + claim.timeout_seconds - claim.spent_seconds,
+            expires=None if left is None else now + left,
             priority=claim.priority, rank=claim.rank,
         )  # fmt: skip
 

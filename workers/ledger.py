@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -22,6 +23,7 @@ class Running:
     """A job of this worker between claim and ending."""
 
     claim: Claim
+    since: float = field(default_factory=time.monotonic)
     first_step_at: datetime | None = None
     pending_text: str = ""
     pending_tokens: int = 0

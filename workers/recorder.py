@@ -213,6 +213,11 @@ class Recorder:
         if broken:
             raise broken[0]
 
+    def _seconds(self, kept: Sequence[Withdrawn]) -> dict[str, float]:
+        """For how long jobs that go back have been here, by the clock that no one sets."""
+        now = time.monotonic()
+        return {k.job_id: now - self._running[k.job_id, k.fence].since for k in kept}
+
     def _transact(self, over: Over) -> Ended:
         now, worker_id = utcnow(), self._identity.worker_id
         with self._database.write() as session:
@@ -225,6 +230,6 @@ class Recorder:
                     wake(self._broker, session, job.llm, [job.id], delay_ms=delay)
             for outcome, parked in (("handed_back", False), ("parked", True)):
                 kept = [(k.job_id, k.fence, k.token_ids) for k in over.kept if k.parked is parked]
-                ended.released += jobs.hand_back(session, kept, outcome, now)
+                ended.released += jobs.hand_back(session, kept, outcome, now, self._seconds(over.kept))
             wake_all(self._broker, session, ended.released + lanes.freed(session, ended.jobs))
         return ended

@@ -214,3 +214,20 @@ def places(desk: Desk, ids: list[str]) -> list[int | None]:
     with desk.database.read() as session:
         found = jobs.places(session, map(desk.job, ids), at_most=3)
     return [found.get(job_id) for job_id in ids]
+
+
+def test_the_time_of_an_attempt_goes_on_where_it_stopped(desk: Desk) -> None:
+    """What a parked job has taken of its time is kept and added up; after a failure it begins anew."""
+    desk.submit()
+    for taken, so_far in ((2.5, 0.0), (4.0, 2.5)):
+        claim = desk.take()
+        assert claim.spent_seconds == so_far
+        with desk.database.write() as session:
+            kept = [(claim.job_id, claim.fence, [1])]
+            jobs.hand_back(session, kept, "parked", desk.now, {claim.job_id: taken})
+    claim = desk.take()
+    assert claim.spent_seconds == 6.5
+    desk.fail(claim, pause=1)
+    desk.wait(1)
+    desk.promote()
+    assert desk.take().spent_seconds == 0

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import orjson
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from config.settings import Broker, Settings
 from models import claims, endings, jobs, messages, workers
@@ -17,7 +17,7 @@ from models.base import utcnow
 from models.claims import Claim
 from models.database import Database, Session, Unavailable
 from models.events import Event
-from models.job_rows import Attempt, Job
+from models.job_rows import Attempt, Job, Payload
 from models.requests import Message
 from models.states import State
 from models.submission import submit
@@ -270,3 +270,17 @@ def test_an_agents_turn_with_another_llm_is_hinted_there(settings: Settings, sql
         service.wait([first], State.SUCCEEDED)
         with service.database.read() as session:
             assert messages.pending(session, hint_queue("large")) == 2  # its own, and that of its turn
+
+
+def test_a_claim_has_the_time_that_is_left(slow: Service) -> None:
+    """A job that was parked again and again does not run longer than it may in all."""
+    slow.start()
+    (job,) = slow.submit(new_job(completion(max_tokens=3000), timeout_seconds=5.0), hint=False)
+    with slow.database.write() as session:
+        session.execute(update(Payload).where(Payload.job_id == job.id).values(spent_seconds=5.0))
+    assert slow.inference is not None
+    slow.inference.dispatcher.ring()
+    (done,) = slow.wait([job])
+    assert (done.job.state, done.job.error_type) == (State.FAILED, "timeout")
+    assert done.job.completion_tokens is not None
+    assert done.job.completion_tokens < 10

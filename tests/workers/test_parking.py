@@ -13,7 +13,7 @@ from models.base import utcnow
 from models.books import check_integrity
 from models.claims import any_ahead
 from models.costs import Cost
-from models.job_rows import Attempt, Job, Result
+from models.job_rows import Attempt, Job, Payload, Result
 from models.states import Priority, State
 from models.submission import NewJob
 from tests.service import Service, completion, new_job, running_service, wait_until
@@ -81,6 +81,8 @@ def test_an_interactive_job_parks_the_last_in_rank(service: Service) -> None:
     parked = service.job(last.id).job
     assert (parked.failures, parked.completion_tokens) == (0, TOKENS)
     with service.database.read() as session:
+        assert session.get_one(Payload, last.id).spent_seconds > 0
+        assert session.get_one(Payload, first.id).spent_seconds == 0
         (bill,) = session.scalars(select(Cost).where(Cost.job_id == last.id)).all()
     assert (bill.billable, bill.completion_tokens) == (True, TOKENS)
 
