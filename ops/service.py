@@ -36,8 +36,6 @@ def alone(folder: Path) -> dict[str, Any]:
         "server.host": "127.0.0.1",
         "server.port": 0,
         "default_llm": "pico",
-        "serve": ("pico",),
-        "worker.llm": "pico",
         "llms.pico.path": "builtin:pico",
         "engine.backend": "mlx",
         "retention.succeeded_days": 0,

@@ -228,8 +228,10 @@ def test_a_short_soak_is_not_judged() -> None:
 
 def test_memory_of_children() -> None:
     """Each child is known by what follows the console script's name; other processes are not counted."""
-    sleeping = [sys.executable, "-c", "input()", "ops.cli", "worker", "inference"]
-    with subprocess.Popen(sleeping, stdin=subprocess.PIPE) as child:
+    sleeping = [sys.executable, "-c", "print(flush=True); input()", "ops.cli", "worker", "inference"]
+    with subprocess.Popen(sleeping, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()  # before that it still goes by our own command line
         found = soak.resident(os.getpid())
         child.communicate(b"\n")
     assert found["worker inference"] > 1
