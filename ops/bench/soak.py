@@ -70,7 +70,7 @@ def watch(parent: int, seconds: float) -> dict[str, list[Sample]]:
 
 def resident(parent: int) -> dict[str, float]:
     """MB of memory that each child of a process has, by the last words of its command line."""
-    command = ("ps", "-axo", "ppid=,rss=,args=")
+    command = ("ps", "-axwwo", "ppid=,rss=,args=")  # ww: not cut at the width of a terminal
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     rows = [line.split(None, 2) for line in listed.splitlines()]
     return {
