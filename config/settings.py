@@ -120,7 +120,7 @@ class Queue(Section):
         604_800, gt=0, description="Longest attempt that a job may ask for, in seconds."
     )
     trial_jobs: int = Field(
-        8, ge=1, description="Jobs tried together, apart from all others, after a worker was lost with them."
+        8, ge=1, description="Jobs tried together, without other suspects, after a worker was lost with them."
     )
     offset_interactive: int = Field(0, description="Rank offset of the class, in tokens.")
     offset_standard: int = Field(10_000_000, description="Rank offset of the class, in tokens.")

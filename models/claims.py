@@ -3,7 +3,7 @@
 The best rows are found by one step into an index for each lane, however many
 wait. A claim passes by: queues that are paused, tenants that run as many jobs
 as they may, agents that another worker remembers. Jobs that may have brought a
-worker down are taken apart from all others (:mod:`models.suspicion`).
+worker down are taken a few at a time (:mod:`models.suspicion`).
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def end(session: Session, worker_id: str, now: datetime) -> None:
     mine = update(Worker).where(Worker.id == worker_id, Worker.ended_at.is_(None))
     llms_ended = session.scalars(mine.values(ended_at=now).returning(Worker.llm)).all()
     for alias in filter(None, llms_ended):
-        _note_readiness(session, alias)
+        note_readiness(session, alias)
 
 
 def alive(session: Session) -> list[Worker]:
@@ -108,15 +108,10 @@ def serve(session: Session, worker_id: str, alias: str) -> None:
     # An end locks the worker's row before the LLM's. The LLM's may be ours already (publish_llm), and
     # still none waits for the other: an end wants the row of the LLM only where this has been committed.
     session.execute(update(Worker).where(Worker.id == worker_id).values(llm=alias))
-    _note_readiness(session, alias)
+    note_readiness(session, alias)
 
 
-def unready(session: Session, alias: str) -> None:
-    """Say that an LLM is not ready, unless a living worker serves it."""
-    _note_readiness(session, alias)
-
-
-def _note_readiness(session: Session, alias: str) -> None:
+def note_readiness(session: Session, alias: str) -> None:
     """Have an LLM's row say whether a living worker serves it.
 
     Workers come and go at once. Each locks the row first and then looks, in a statement

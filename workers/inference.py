@@ -213,7 +213,7 @@ class Inference:
     def _unpublish(self) -> None:
         """What an earlier process said of the LLM is no longer so."""
         with self._database.write() as session:
-            worker_rows.unready(session, self.llm)
+            worker_rows.note_readiness(session, self.llm)
 
     def _publish(self, info: LlmInfo) -> None:
         row = worker_rows.Llm(
