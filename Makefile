@@ -54,7 +54,7 @@ docs: $(DEV)
 
 # Anew from pyproject.toml, keeping what still fits. Needs uv; nobody else does.
 COMPILE := uv pip compile pyproject.toml --quiet --no-config --universal --python-version 3.11 \
-	--generate-hashes --no-header
+	--generate-hashes --no-header --no-strip-extras
 lock:
 	$(COMPILE) --extra mlx -o requirements.txt >/dev/null
 	$(COMPILE) --extra mlx --group test --group quality --group docs -c requirements.txt \
