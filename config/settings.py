@@ -149,7 +149,27 @@ class Requests(Section):
 class Worker(Section):
     """The inference and the errands worker."""
 
-    llm: str = Field("", description="Alias that an inference worker serves; empty means default_llm.")
+    llms: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Aliases that an inference worker serves; empty means default_llm alone."
+    )
+    loaded: int = Field(
+        1, ge=1, description="How many of its LLMs a worker keeps loaded at once; the others take turns."
+    )
+    share: bool = Field(
+        False, description="`up` starts one worker for all aliases of serve, in place of one for each."
+    )
+    swap_wait_seconds: float = Field(
+        30, ge=0, description="How long jobs of another LLM wait for the loaded one to run out of jobs."
+    )
+    swap_grace_seconds: float = Field(
+        2, ge=0, description="Time to finish running jobs when another LLM is to be loaded."
+    )
+    unload_seconds: float = Field(
+        0, ge=0, description="Idle time after which a worker unloads an LLM until its next job; 0 is never."
+    )
+    retry_load_seconds: float = Field(
+        60, gt=0, description="Pause before a worker tries again to load an LLM that could not be loaded."
+    )
     home_wait_ms: float = Field(
         2_000, ge=0, description="How long an agent's job waits for the worker that served the agent before."
     )
@@ -167,6 +187,12 @@ class Worker(Section):
     rehint_seconds: float = Field(10, gt=0, description="Age at which a waiting job is hinted again.")
     grace_seconds: float = Field(20, ge=0, description="Time to finish running jobs when stopped.")
 
+    @field_validator("llms", mode="before")
+    @classmethod
+    def split_at_commas(cls, value: object) -> object:
+        """Let an environment variable hold a list without JSON."""
+        return _parts(value)
+
 
 class Engine(Section):
     """The decoder and its batch."""
@@ -181,7 +207,22 @@ class Engine(Section):
         0, ge=0, description="Cache bytes that one job may take; 0 is as many as the batch."
     )
     prefill_rows: int = Field(8, ge=1, description="Prompts computed together at most.")
-    prefill_tokens: int = Field(512, ge=16, description="Tokens of a prompt computed in one step.")
+    prefill_tokens: int = Field(512, ge=16, description="Tokens of a prompt computed in one step at most.")
+    prefill_stall: float = Field(
+        4, gt=0, description="Longest piece of a prompt beside rows that decode, in times of a decoding step."
+    )
+    pool_bytes: int = Field(
+        2_147_483_648, ge=0, description="Key/value blocks kept for reuse, in bytes; 0 keeps none."
+    )
+    pool_bits: Literal[0, 4, 8] = Field(
+        0, description="Bits a number of kept blocks is quantized to; 0 keeps them as they are."
+    )
+    disk_bytes: int = Field(
+        8_589_934_592, ge=0, description="Blocks kept in <data-dir>/blocks over restarts; 0 keeps none."
+    )
+    save_seconds: float = Field(
+        5, ge=0, description="Idle time after which an agent's blocks are written to disk."
+    )
     threads: int = Field(0, ge=0, description="BLAS threads on CPU; 0 leaves the library's choice.")
 
 
@@ -189,6 +230,7 @@ class Llm(Section):
     """One LLM that jobs may name by its alias."""
 
     path: str = Field(description="Directory, hub id, or builtin:pico.")
+    adapter: str = Field("", description="Directory of a LoRA adapter to load on top; empty is none.")
 
 
 class Retention(Section):
@@ -258,10 +300,11 @@ class Settings(Section):
                 f"default_llm is {self.default_llm}, which llms does not name: "
                 f"add [llms.{self.default_llm}] with its path, or choose one of {', '.join(self.llms)}"
             )
-        for name, alias in (("worker.llm", self.worker.llm), *(("serve", alias) for alias in self.serve)):
-            if alias and alias not in self.llms:
-                known = ", ".join(self.llms)
-                raise ValueError(f"{name} is {alias}, which llms does not name; there is: {known}")
+        for name, aliases in (("worker.llms", self.worker.llms), ("serve", self.serve)):
+            for alias in aliases:
+                if alias not in self.llms:
+                    known = ", ".join(self.llms)
+                    raise ValueError(f"{name} is {alias}, which llms does not name; there is: {known}")
         if self.serve and self.default_llm not in self.serve:
             served = ", ".join(self.serve)
             raise ValueError(
@@ -271,14 +314,14 @@ class Settings(Section):
         return self
 
     @property
-    def served_llm(self) -> str:
-        """The alias that an inference worker of these settings serves."""
-        return self.worker.llm or self.default_llm
+    def served_llms(self) -> tuple[str, ...]:
+        """The aliases that an inference worker of these settings serves, each once."""
+        return tuple(dict.fromkeys(self.worker.llms)) or (self.default_llm,)
 
     @property
     def up_serves(self) -> tuple[str, ...]:
-        """The aliases for which `up` starts a worker."""
-        return self.serve or (self.default_llm,)
+        """The aliases for which `up` starts workers, each once."""
+        return tuple(dict.fromkeys(self.serve)) or (self.default_llm,)
 
     @property
     def database_url(self) -> str:

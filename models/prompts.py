@@ -68,10 +68,18 @@ class PromptEncoder:
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
         """Return the tokens of ``messages``, ready for the assistant's turn; raises PromptRefused."""
-        with self._lock, _refusing(messages):
-            if not self._has_template():
-                return list(self._tokenizer.encode(plain_text(messages)))
-            return list(self._apply_template(messages, tokenize=True))
+        return self._encode(messages, opens=True)
+
+    def boundaries(self, messages: Sequence[Message], tokens: Sequence[int]) -> list[int]:
+        """Where in ``tokens``, made of ``messages`` by :meth:`encode`, another conversation may part from it.
+
+        Rising positions: behind a leading system message and behind the last
+        message, before what opens the assistant's turn. Each part is rendered
+        alone and is there as far as its tokens are the same; one that is refused has none.
+        """
+        parts = [messages[:1], messages] if messages[0].role == "system" else [messages]
+        found = {self._shared(part, tokens) for part in parts}
+        return sorted(position for position in found if 0 < position < len(tokens))
 
     def length(self, messages: Sequence[Message], most: int) -> Length:
         """Count the tokens of ``messages``, or tell that they are more than ``most``; raises PromptRefused.
@@ -109,6 +117,21 @@ class PromptEncoder:
             return 0
         return max(len(token.encode()) for token in self._tokenizer.get_vocab())
 
+    def _shared(self, messages: Sequence[Message], tokens: Sequence[int]) -> int:
+        """How many of ``tokens`` these messages begin with when no reply is to follow."""
+        try:
+            part = self._encode(messages, opens=False)
+        except PromptRefused:
+            return 0
+        pairs = enumerate(zip(part, tokens, strict=False))
+        return next((at for at, (one, other) in pairs if one != other), min(len(part), len(tokens)))
+
+    def _encode(self, messages: Sequence[Message], *, opens: bool) -> list[int]:
+        with self._lock, _refusing(messages):
+            if not self._has_template():
+                return list(self._tokenizer.encode(plain_text(messages, opens=opens)))
+            return list(self._apply_template(messages, tokenize=True, opens=opens))
+
     def _has_template(self) -> bool:
         known = getattr(self._tokenizer, "has_chat_template", None)
         return bool(self._tokenizer.chat_template) if known is None else bool(known)
@@ -118,10 +141,10 @@ class PromptEncoder:
             return plain_text(messages)
         return str(self._apply_template(messages, tokenize=False))
 
-    def _apply_template(self, messages: Sequence[Message], *, tokenize: bool) -> Any:
+    def _apply_template(self, messages: Sequence[Message], *, tokenize: bool, opens: bool = True) -> Any:
         turns = [{"role": turn.role, "content": turn.text} for turn in messages]
         return self._tokenizer.apply_chat_template(
-            turns, add_generation_prompt=True, tokenize=tokenize, return_dict=False
+            turns, add_generation_prompt=opens, tokenize=tokenize, return_dict=False
         )
 
 
@@ -173,12 +196,12 @@ def _refusing(messages: Sequence[Message]) -> Iterator[None]:
         ) from error
 
 
-def plain_text(messages: Sequence[Message]) -> str:
-    """The text for an LLM without a chat template; see the module."""
+def plain_text(messages: Sequence[Message], *, opens: bool = True) -> str:
+    """The text for an LLM without a chat template; see the module. ``opens`` is for a reply to follow."""
     if len(messages) == 1 and messages[0].role == "user":
         return messages[0].text
     turns = [f"{turn.role.capitalize()}: {turn.text}" for turn in messages]
-    return "\n\n".join([*turns, "Assistant:"])
+    return "\n\n".join([*turns, "Assistant:"] if opens else turns)
 
 
 def _load_encoder(path: str) -> PromptEncoder | None:

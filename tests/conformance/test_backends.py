@@ -1,58 +1,18 @@
-"""What every backend does alike: the deterministic twin, and MLX with a tiny LLM of random weights."""
+"""What every backend does alike: the deterministic twin, and MLX with tiny LLMs of random weights."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from models.requests import Message, Sampling, TextPart
-from tests.workers.backends.llms import SETTINGS, Apart, apart, decode, save_tiny_llm
+from tests.workers.backends.llms import SETTINGS, Apart, decode
 from workers.backends.fake import FakeBackend, FakeOptions
-from workers.engine import OutOfMemory, Row
+from workers.engine import OutOfMemory
+
+from .rows import PIECE, messages, row
 
 TEXT = "the gate lets 42 tons of water through: été 日本 🌊!"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny LLM."""
-    return save_tiny_llm(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="module", params=["fake", "mlx"])
-def loaded(request: pytest.FixtureRequest, folder: Path) -> Iterator[Apart]:
-    """A backend of each kind."""
-    backend = apart(request.param, folder)
-    yield backend
-    backend.close()
-
-
-@pytest.fixture
-def backend(loaded: Apart) -> Iterator[Apart]:
-    """A backend without rows; afterwards it must hold exactly what the test says it holds."""
-    yield loaded
-    loaded.reset()
-    loaded.check_integrity({})
-    assert loaded.live_bytes() == 0
-
-
-def messages(*texts: str) -> tuple[Message, ...]:
-    """A conversation; the first text is the system's when there are several."""
-    roles = ("user",) if len(texts) == 1 else ("system", "user", "assistant", "user")
-    return tuple(
-        Message(role=role, content=(TextPart(text=text),))  # type: ignore[arg-type] # roles as above
-        for role, text in zip(roles, texts, strict=False)
-    )
-
-
-def row(backend: Apart, text: str, max_new: int = 8, prior: list[int] | None = None, **sampling: Any) -> Row:
-    """A row with this prompt, which has generated ``prior`` already."""
-    done = prior or []
-    tokens = backend.encode(messages(text)) + done
-    return Row(tokens, len(done), max_new, Sampling.model_validate(sampling))
 
 
 def test_what_is_known_of_the_llm(backend: Apart) -> None:
@@ -62,7 +22,7 @@ def test_what_is_known_of_the_llm(backend: Apart) -> None:
     assert len(info.fingerprint) == 64
     assert info.eos_ids
     assert all(0 <= token < info.vocab_size for token in info.eos_ids)
-    assert info.bytes_per_token > 0
+    assert info.spec.token_bytes > 0
 
 
 def test_a_conversation_becomes_tokens(backend: Apart) -> None:
@@ -97,36 +57,36 @@ def test_each_row_has_its_own_length(backend: Apart) -> None:
     assert len(set(uids)) == 6
     made = dict.fromkeys(uids, 0)
     while any(made[uid] < n + 1 for n, uid in enumerate(uids)):
-        result = backend.step()
+        result = backend.step(PIECE)
         assert len({uid for uid, _, _ in result.tokens}) == len(result.tokens)
         for uid, _, end in result.tokens:
             made[uid] += 1
             assert end in ({"length", "stop"} if made[uid] == uids.index(uid) + 1 else {None, "stop"})
             if end == "stop":
                 made[uid] = uids.index(uid) + 1
-    backend.check_integrity({})
+    backend.check_integrity({}, [])
 
 
 def test_rows_join_at_any_step(backend: Apart) -> None:
     """A row added while others decode decodes with them."""
     (early,) = backend.add([row(backend, "early", max_new=60, temperature=1, seed=3)])
-    while not backend.step().tokens:
+    while not backend.step(PIECE).tokens:
         pass
     (late,) = backend.add([row(backend, "late", max_new=4, temperature=1, seed=4)])
-    together = [{uid for uid, _, _ in backend.step().tokens} for _ in range(8)]
+    together = [{uid for uid, _, _ in backend.step(PIECE).tokens} for _ in range(8)]
     assert {early, late} in together
 
 
 def test_prompts_are_read_piece_by_piece(backend: Apart) -> None:
     """A long prompt takes several steps while others decode, and each of its tokens counts once."""
     (short,) = backend.add([row(backend, "x", max_new=50, temperature=1, seed=1)])
-    while not backend.step().tokens:
+    while not backend.step(PIECE).tokens:
         pass
     long = row(backend, TEXT * 6, max_new=2)
     (uid,) = backend.add([long])
     read, decoded, first = 0, 0, False
     while not first:
-        result = backend.step()
+        result = backend.step(PIECE)
         read += result.prefilled
         decoded += short in {other for other, _, _ in result.tokens}
         first = uid in {other for other, _, _ in result.tokens}
@@ -138,7 +98,7 @@ def test_few_prompts_are_read_at_a_time(backend: Apart) -> None:
     """A step reads a piece of at most prefill_rows prompts: decoding rows wait for no more."""
     rows = [row(backend, TEXT * 6, max_new=2) for _ in range(6)]
     uids = backend.add(rows)
-    assert 0 < backend.step().prefilled <= SETTINGS.prefill_rows * SETTINGS.prefill_tokens
+    assert 0 < backend.step(PIECE).prefilled <= SETTINGS.prefill_rows * SETTINGS.prefill_tokens
     assert set(decode(backend, uids)) == set(uids)
 
 
@@ -147,43 +107,43 @@ def test_rows_can_be_removed_at_any_stage(backend: Apart) -> None:
     decoding = backend.add([row(backend, f"{n}", max_new=90, temperature=1, seed=n) for n in range(3)])
     tokens: dict[int, list[int]] = {uid: [] for uid in decoding}
     for _ in range(4):
-        for uid, token, _ in backend.step().tokens:
+        for uid, token, _ in backend.step(PIECE).tokens:
             tokens[uid].append(token)
     reading = backend.add([row(backend, TEXT * 9, max_new=9) for _ in range(6)])
-    for uid, token, _ in backend.step().tokens:
+    for uid, token, _ in backend.step(PIECE).tokens:
         tokens[uid].append(token)
     backend.remove([decoding[1], reading[0], reading[5]])
     backend.remove([decoding[1], 12345])
     held = {uid: backend.encode(messages(f"{n}")) + tokens[uid] for n, uid in enumerate(decoding) if n != 1}
     held |= {uid: backend.encode(messages(TEXT * 9)) for uid in reading[1:5]}
-    backend.check_integrity(held)
-    assert {uid for uid, _, _ in backend.step().tokens} == {decoding[0], decoding[2]}
+    backend.check_integrity(held, [])
+    assert {uid for uid, _, _ in backend.step(PIECE).tokens} == {decoding[0], decoding[2]}
 
 
 def test_integrity_means_these_rows_and_these_tokens(backend: Apart) -> None:
     """A row too many, one too few, and a foreign token are noticed."""
     wanted = row(backend, "a", max_new=9)
     uid, other = backend.add([wanted, wanted])
-    while not backend.step().tokens:
+    while not backend.step(PIECE).tokens:
         pass
     with pytest.raises(AssertionError):
-        backend.check_integrity({uid: [*wanted.tokens, *range(9)]})
+        backend.check_integrity({uid: [*wanted.tokens, *range(9)]}, [])
     backend.remove([other])
     with pytest.raises(AssertionError):
-        backend.check_integrity({})
+        backend.check_integrity({}, [])
     with pytest.raises(AssertionError):
-        backend.check_integrity({uid: list(wanted.tokens), uid + 1: [1]})
+        backend.check_integrity({uid: list(wanted.tokens), uid + 1: [1]}, [])
     with pytest.raises(AssertionError):
-        backend.check_integrity({uid: [wanted.tokens[0] ^ 1, *wanted.tokens[1:], 0, 0, 0]})
+        backend.check_integrity({uid: [wanted.tokens[0] ^ 1, *wanted.tokens[1:], 0, 0, 0]}, [])
 
 
 def test_a_reset_forgets_all_rows_and_goes_on(backend: Apart) -> None:
     """After a reset nothing is held, and new rows decode."""
     backend.add([row(backend, f"{n}", max_new=50) for n in range(5)])
-    backend.step()
-    backend.step()
+    backend.step(PIECE)
+    backend.step(PIECE)
     backend.reset()
-    backend.check_integrity({})
+    backend.check_integrity({}, [])
     assert backend.live_bytes() == 0
     (uid,) = backend.add([row(backend, "again", max_new=3, temperature=1, seed=1)])
     assert decode(backend, [uid])[uid]
@@ -197,14 +157,12 @@ def test_bytes_stay_within_the_promise(backend: Apart) -> None:
     peak = 0
     while length:
         live, longest = len(length), max(length.values())
-        result = backend.step()
+        result = backend.step(PIECE)
         for uid, _, end in result.tokens:
             if end is not None:
                 del length[uid]
         peak = max(peak, backend.live_bytes())
-        assert backend.live_bytes() <= live * (
-            (longest + info.growth) * info.bytes_per_token + info.bytes_per_row
-        )
+        assert backend.live_bytes() <= live * info.spec.sequence_bytes(longest + info.growth)
     assert peak > 0
 
 
@@ -215,9 +173,9 @@ def test_a_seed_means_the_same_tokens_in_any_company(backend: Apart) -> None:
     alone = decode(backend, [uid])[uid]
     crowd = [row(backend, f"{n}", max_new=9 + n, temperature=n / 4, seed=n) for n in range(6)]
     backend.add(crowd[:3])
-    backend.step()
-    backend.step()
-    backend.step()
+    backend.step(PIECE)
+    backend.step(PIECE)
+    backend.step(PIECE)
     uid, other, *_ = backend.add(
         [wanted, row(backend, "draw", max_new=30, temperature=1.0, top_p=0.95, seed=8), *crowd[3:]]
     )
@@ -253,7 +211,7 @@ def starve(inner: Any) -> None:
     def fail() -> None:
         raise RuntimeError("[malloc] Unable to allocate 1073741824 bytes.")
 
-    inner._generator.next = fail
+    inner._batch._generator.next = fail
 
 
 def feed(inner: Any) -> None:
@@ -268,11 +226,11 @@ def test_a_shortage_of_memory_has_its_own_error(backend: Apart) -> None:
     (uid,) = backend.add([wanted])
     alone = decode(backend, [uid])[uid]
     backend.add([wanted, row(backend, "b")])
-    backend.step()
+    backend.step(PIECE)
     backend.do(starve)
     try:
         with pytest.raises(OutOfMemory):
-            backend.step()
+            backend.step(PIECE)
         backend.reset()
         (uid,) = backend.add([wanted])
         assert decode(backend, [uid])[uid] == alone

@@ -14,11 +14,11 @@ def make_backend(settings: Settings, alias: str) -> Backend:
 
     Raises KeyError for an unknown alias, and what loading raises.
     """
-    path = settings.llms[alias].path
+    path, adapter = settings.llms[alias].path, settings.llms[alias].adapter
     if settings.engine.backend == "fake":
         from workers.backends.fake import FakeBackend, FakeOptions
 
         return FakeBackend(FakeOptions.from_path(path), settings.engine, name=alias)
     from workers.backends.mlx import MlxBackend
 
-    return MlxBackend(path, settings.engine, name=alias)
+    return MlxBackend(path, settings.engine, name=alias, adapter=adapter)

@@ -1,9 +1,15 @@
-"""The yardstick: the same prompts straight through mlx-lm's ``BatchGenerator``, and nothing around it.
+"""The yardstick: the same prompts straight through mlx-lm, and nothing around it.
 
 ``python -m workers.backends.bare FOLDER ROWS PREFILL_ROWS PREFILL_TOKENS`` loads the
-LLM as the service does, then answers each JSON line on its input ``{"chats": [...], "max_tokens": n}``
-with ``{"seconds": s, "tokens": n}``. Rendering and tokenising the prompts is
-not counted, nor is any text made of the tokens: the service does both.
+LLM as the service does, then answers each JSON line on its input:
+
+- ``{"chats": [...], "max_tokens": n}`` or ``{"prompts": [[token, ...], ...], "max_tokens": n}``: all of them
+  through mlx-lm's ``BatchGenerator``; ``{"seconds": s, "tokens": n}``. Rendering and tokenising
+  chats is not counted, nor is any text made of the tokens: the service does both.
+- ``{"ready": [token, ...], "rows": n}``: a cache of ``n`` rows that hold these tokens, to be used from then
+  on; ``{"seconds": s}``, the time it took to compute.
+- ``{"tails": [[token, ...], ...]}``: one tail of equal length for each row of the ready cache, until there is
+  a token behind each; ``{"seconds": s}``. The cache is cut back afterwards.
 """
 
 from __future__ import annotations
@@ -11,50 +17,93 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
+import mlx.core as mx
 from mlx_lm.generate import BatchGenerator
+from mlx_lm.models.cache import make_prompt_cache, trim_prompt_cache
 
-from workers.backends.loading import load
+from workers.backends.loading import LoadedLlm, load
+
+Prompts = Sequence[Sequence[int]]
 
 
 def main() -> None:
     """Serve until the input ends."""
-    folder, rows, prefill_rows, prefill_tokens = sys.argv[1], *map(int, sys.argv[2:5])
-    llm = load(folder)
+    yardstick = Yardstick(load(sys.argv[1]), *map(int, sys.argv[2:5]))
     print(json.dumps({"ready": True}), flush=True)  # noqa: T201  (its output is its interface)
     for text in sys.stdin:
-        asked = json.loads(text)
-        prompts = [
-            llm.tokenizer.apply_chat_template(
-                chat, add_generation_prompt=True, tokenize=True, return_dict=False
-            )
-            for chat in asked["chats"]
-        ]
+        print(json.dumps(yardstick.answer(json.loads(text))), flush=True)  # noqa: T201  (as above)
+
+
+class Yardstick:
+    """mlx-lm with one LLM: rows that decode together, and the rows and tokens of a piece of prompts."""
+
+    def __init__(self, llm: LoadedLlm, rows: int, prefill_rows: int, prefill_tokens: int) -> None:
+        self._llm = llm
+        self._rows, self._prefill_rows, self._prefill_tokens = rows, prefill_rows, prefill_tokens
+        self._cache: list[Any] = []
+
+    def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """One measurement; see the module."""
+        if "ready" in asked:
+            return {"seconds": self.make_ready([asked["ready"]] * asked["rows"])}
+        if "tails" in asked:
+            return {"seconds": self.first_tokens(asked["tails"])}
+        prompts = asked.get("prompts") or [self._render(chat) for chat in asked["chats"]]
+        return self.decode(prompts, asked["max_tokens"])
+
+    def decode(self, prompts: Prompts, max_tokens: int) -> dict[str, Any]:
+        """Decode everything; ends of sequence are not counted among the tokens."""
         generator: Any = BatchGenerator(  # mostly without types
-            llm.model,
-            stop_tokens=[[token] for token in llm.eos_ids],
-            completion_batch_size=rows,
-            prefill_batch_size=prefill_rows,
-            prefill_step_size=prefill_tokens,
+            self._llm.model,
+            stop_tokens=[[token] for token in self._llm.eos_ids],
+            completion_batch_size=self._rows,
+            prefill_batch_size=self._prefill_rows,
+            prefill_step_size=self._prefill_tokens,
         )
         begun = time.perf_counter()
-        tokens = _run(generator, prompts, asked["max_tokens"])
-        answer = {"seconds": time.perf_counter() - begun, "tokens": tokens}
+        generator.insert(prompts, max_tokens=[max_tokens] * len(prompts))
+        left, tokens = len(prompts), 0
+        while left:
+            _, decoded = generator.next()
+            for out in decoded:
+                tokens += out.finish_reason != "stop"
+                left -= out.finish_reason is not None
+        seconds = time.perf_counter() - begun
         generator.close()
-        print(json.dumps(answer), flush=True)  # noqa: T201  (as above)
+        return {"seconds": seconds, "tokens": tokens}
 
+    def make_ready(self, prompts: Prompts) -> float:
+        """Compute a cache of rows of equal length; returns the seconds it took."""
+        tokens = mx.array(prompts)
+        self._cache = make_prompt_cache(self._llm.model)
+        begun = time.perf_counter()
+        for start in range(0, tokens.shape[1], self._prefill_tokens):
+            self._read(tokens[:, start : start + self._prefill_tokens])
+        return time.perf_counter() - begun
 
-def _run(generator: Any, prompts: list[list[int]], max_tokens: int) -> int:
-    """Decode everything; returns the number of tokens generated, ends of sequence not counted."""
-    generator.insert(prompts, max_tokens=[max_tokens] * len(prompts))
-    left, tokens = len(prompts), 0
-    while left:
-        _, decoded = generator.next()
-        for out in decoded:
-            tokens += out.finish_reason != "stop"
-            left -= out.finish_reason is not None
-    return tokens
+    def first_tokens(self, tails: Prompts) -> float:
+        """Seconds until each row has its first token, by the two calls that ``generate_step`` makes."""
+        tokens = mx.array(tails)
+        begun = time.perf_counter()
+        self._read(tokens[:, :-1])
+        logits = self._llm.model(tokens[:, -1:], cache=self._cache)[:, -1]
+        mx.argmax(logits, axis=-1).tolist()
+        seconds = time.perf_counter() - begun
+        trim_prompt_cache(self._cache, tokens.shape[1])
+        return seconds
+
+    def _read(self, tokens: mx.array) -> None:
+        self._llm.model(tokens, cache=self._cache)
+        mx.eval([layer.state for layer in self._cache])
+
+    def _render(self, chat: Sequence[dict[str, str]]) -> list[int]:
+        tokens: list[int] = self._llm.tokenizer.apply_chat_template(
+            chat, add_generation_prompt=True, tokenize=True, return_dict=False
+        )
+        return tokens
 
 
 if __name__ == "__main__":

@@ -2,108 +2,32 @@
 
 Plain Python. What it writes depends on the prompt, the seed and the position
 alone; it steps, pads and prefills as mlx-lm's ``BatchGenerator`` does, keeps each
-row's contents and checks them; and it breaks when it is told to.
+row's contents and those of blocks, and checks them; and it breaks when it is told to.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
-import secrets
 import signal
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
-from urllib.parse import parse_qsl
-
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from config.settings import Engine as EngineSettings
 from models.requests import Message
 from workers.backends import fake_tokens
+from workers.backends.fake_blocks import STATE_BYTES, FakeBlocks, WrongBlockError
+from workers.backends.fake_marks import Marks
+from workers.backends.fake_options import FakeOptions, InjectedFaultError
+from workers.backends.fake_rows import WORDS, FakeRow
 from workers.backends.fake_tokens import EOS, VOCAB_SIZE, ByteDetokenizer
-from workers.engine.backend import End, LlmInfo, OutOfMemory, PromptRefused, Row, StepResult, TokenOut
+from workers.cache.parcel import Parcel
+from workers.cache.prefix import Piece
+from workers.cache.spec import CacheSpec, LayerSpec
+from workers.engine.backend import LlmInfo, OutOfMemory, PromptRefused, Row, StepResult, TokenOut
 
-# Six bytes each, some of them in characters of several bytes.
-WORDS = tuple(
-    word.encode()
-    for word in ("river ", "gates ", "été ", "water ", "日本", "flows ", "wheel ", "Ω≈ ", "steel ", "🌊 .")
-)
-
-
-class InjectedFaultError(RuntimeError):
-    """The fault that the twin was told to have."""
-
-
-class FakeOptions(BaseModel):
-    """How the twin behaves; in a configuration, as ``path = "fake:step_ms=5&endless=1"``.
-
-    A prompt that contains ``poison`` breaks every step it is in, one that
-    contains ``spoil`` is given up alone in its first decoding step, one that
-    contains ``refuse`` is not taken at all, and one that contains ``kill`` ends
-    the whole process in its first step, as a crash would. ``memory_rows`` is how
-    many rows there is memory for. ``no_system`` makes it refuse system messages,
-    as some chat templates do.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    step_ms: float = Field(0, ge=0)
-    context_length: int = Field(4096, ge=1)
-    bytes_per_token: int = Field(64, ge=1)
-    endless: bool = False
-    no_system: bool = False
-    reply_tokens: int | None = Field(None, ge=0)
-    fail_steps: frozenset[int] = frozenset()
-    fail_reset: bool = False
-    poison: str = ""
-    spoil: str = ""
-    refuse: str = ""
-    kill: str = ""
-    memory_rows: int | None = Field(None, ge=0)
-
-    @field_validator("fail_steps", mode="before")
-    @classmethod
-    def _numbers(cls, value: Any) -> Any:
-        return value.split(",") if isinstance(value, str) else value
-
-    @classmethod
-    def from_path(cls, path: str) -> FakeOptions:
-        """Read the options out of an LLM's path; any path but ``fake:...`` has none."""
-        scheme, _, query = path.partition(":")
-        return cls.model_validate(dict(parse_qsl(query, keep_blank_values=True)) if scheme == "fake" else {})
-
-
-@dataclass(slots=True)
-class _FakeRow:
-    """One row: its contents and a checksum that follows every change of them."""
-
-    source: Row
-    key: bytes
-    reply_length: int | None
-    contents: list[int] = field(default_factory=list)
-    checksum: int = 0
-    made: int = 0
-
-    @property
-    def is_prefilled(self) -> bool:
-        return len(self.contents) >= len(self.source.tokens)
-
-    def append(self, tokens: Sequence[int]) -> None:
-        self.contents += tokens
-        for token in tokens:
-            self.checksum = (self.checksum * 1_000_003 + token + 1) % 2**61
-
-    def next_token(self) -> tuple[int, End | None]:
-        """The token of this position and whether the row ends with it."""
-        position = self.source.position + self.made
-        self.made += 1
-        if self.reply_length is not None and position >= self.reply_length:
-            return EOS, "stop"
-        digest = hashlib.blake2b(self.key + (position // 6).to_bytes(4), digest_size=4).digest()
-        token = WORDS[int.from_bytes(digest) % len(WORDS)][position % 6]
-        return token, "length" if self.made >= self.source.max_new else None
+__all__ = ["WORDS", "FakeBackend", "FakeOptions", "InjectedFaultError", "WrongBlockError"]
 
 
 class FakeBackend:
@@ -114,20 +38,16 @@ class FakeBackend:
     ) -> None:
         self.faults = options or FakeOptions()
         self._settings = settings or EngineSettings()
-        self._rows: dict[int, _FakeRow] = {}
+        self._rows: dict[int, FakeRow] = {}
+        self._ended: dict[int, FakeRow] = {}
         self._uids = 0
         self.steps = 0
         self.resets = 0
         self.closed = False
-        self.info = LlmInfo(
-            name=name,
-            context_length=self.faults.context_length,
-            fingerprint=hashlib.sha256(b"fake").hexdigest(),
-            vocab_size=VOCAB_SIZE,
-            tokenizer_path="",
-            eos_ids=frozenset({EOS}),
-            bytes_per_token=self.faults.bytes_per_token,
-        )
+        self.info = _describe(self.faults, name)
+        token_bytes = self.info.spec.token_bytes
+        self._marks = Marks(self.info.fingerprint, token_bytes)
+        self._blocks = FakeBlocks(self._marks, token_bytes, uncut=self.faults.uncut)
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
         """A token a byte."""
@@ -135,12 +55,25 @@ class FakeBackend:
             raise PromptRefused("the LLM's chat template refuses these messages: no system role")
         return fake_tokens.encode(messages)
 
+    def boundaries(self, messages: Sequence[Message], tokens: Sequence[int]) -> list[int]:
+        """Behind a leading system message and before the mark that opens the assistant's turn."""
+        if self.info.spec.can_be_cut:
+            return []
+        system = [len(fake_tokens.encode(messages[:1])) - 1] if messages[0].role == "system" else []
+        return sorted({*system, len(tokens) - 1})
+
     def detokenizer(self) -> ByteDetokenizer:
         """A decoder of bytes."""
         return ByteDetokenizer()
 
     def add(self, rows: Sequence[Row]) -> list[int]:
-        """Take rows, or none of them when one contains the word to refuse."""
+        """Take rows, or none of them when one contains the word to refuse.
+
+        Raises :class:`WrongBlockError` for a prefix that is not the beginning of its row.
+        """
+        self._ended.clear()
+        for row in rows:
+            self._blocks.check(row)
         if any(_mentions(row, self.faults.refuse) for row in rows):
             raise ValueError(f"the row mentions {self.faults.refuse!r}")
         made = [self._make_row(row) for row in rows]
@@ -149,20 +82,24 @@ class FakeBackend:
         self._rows.update(zip(uids, made, strict=True))
         return uids
 
-    def step(self) -> StepResult:
+    def step(self, prefill_tokens: int) -> StepResult:
         """One token for each row whose prompt is computed, then one piece of some prompts."""
         self.steps += 1
+        self._ended.clear()
         time.sleep(self.faults.step_ms / 1000)
         self._break()
         result = StepResult(tokens=[])
         ready = [uid for uid, row in self._rows.items() if row.is_prefilled]
         for uid in ready:
             self._decode(uid, result)
-        result.prefilled = self._prefill()
+        behind = [row for row in self._rows.values() if not row.is_prefilled]
+        result.prefilled = sum(row.read(prefill_tokens) for row in behind[: self._settings.prefill_rows])
+        result.read = [(uid, len(row.contents)) for uid, row in self._rows.items() if not row.is_prefilled]
         return result
 
     def remove(self, uids: Sequence[int]) -> None:
         """Drop rows."""
+        self._ended.clear()
         for uid in uids:
             self._rows.pop(uid, None)
 
@@ -170,7 +107,38 @@ class FakeBackend:
         """The rectangle around the contents, grown in whole steps."""
         longest = max((len(row.contents) for row in self._rows.values()), default=0)
         grown = -(-longest // self.info.growth) * self.info.growth
-        return len(self._rows) * grown * self.info.bytes_per_token
+        return len(self._rows) * self.info.spec.sequence_bytes(grown) if longest else 0
+
+    def computed(self, uid: int) -> int:
+        """Tokens of a row's contents, the end of sequence too."""
+        return len(self._row(uid).contents)
+
+    def keep(self, uid: int, pieces: Sequence[Piece], snapshot: int | None = None) -> None:
+        """Copy contents into blocks, unless told to fail at that."""
+        if self.faults.fail_keep:
+            raise InjectedFaultError("keeping was told to break")
+        self._blocks.keep(self._row(uid), pieces, snapshot, self.faults.memory_blocks)
+
+    def drop(self, blocks: Iterable[int]) -> None:
+        """Forget blocks."""
+        self._blocks.drop(blocks)
+
+    def export(self, block: int) -> Parcel:
+        """A block's bytes."""
+        return self._blocks.export(block)
+
+    def install(self, block: int, parcel: Parcel) -> None:
+        """Make a block of bytes; whether they are right is seen when a row is given them."""
+        self._blocks.install(block, parcel, self.faults.memory_blocks)
+
+    def pool_bytes(self) -> int:
+        """Bytes of the blocks' contents."""
+        return self._blocks.nbytes
+
+    @property
+    def wrong_blocks(self) -> Sequence[str]:
+        """What was wrong with blocks so far; nothing, or the engine is broken."""
+        return self._blocks.wrong
 
     def reset(self) -> None:
         """Empty the batch, unless told to fail at that."""
@@ -178,21 +146,26 @@ class FakeBackend:
             raise InjectedFaultError("the reset was told to break")
         self.resets += 1
         self._rows.clear()
+        self._ended.clear()
 
-    def check_integrity(self, rows: Mapping[int, Sequence[int]]) -> None:
-        """Compare each row's contents with what the engine believes, and with their checksum."""
+    def check_integrity(self, rows: Mapping[int, Sequence[int]], blocks: Collection[int]) -> None:
+        """Compare rows and blocks with what the engine believes; no block may ever have been wrong."""
         if set(rows) != set(self._rows):
             raise AssertionError(f"rows {sorted(self._rows)} are held, {sorted(rows)} expected")
         for uid, row in self._rows.items():
-            copy = _FakeRow(row.source, row.key, row.reply_length)
-            copy.append(row.contents)
-            if copy.checksum != row.checksum or row.contents != list(rows[uid][: len(row.contents)]):
+            if not row.is_intact or row.contents != list(rows[uid][: len(row.contents)]):
                 raise AssertionError(f"row {uid} holds tokens that are not its own")
+        self._blocks.check_integrity(blocks)
 
     def close(self) -> None:
-        """Drop everything."""
+        """Drop everything; raises :class:`WrongBlockError` if a block was wrong at any time."""
         self._rows.clear()
+        self._ended.clear()
         self.closed = True
+        self._blocks.check_none_was_wrong()
+
+    def _row(self, uid: int) -> FakeRow:
+        return self._ended[uid] if uid in self._ended else self._rows[uid]
 
     def _break(self) -> None:
         """Have the faults that a whole step can have."""
@@ -204,16 +177,10 @@ class FakeBackend:
         if any(_mentions(row, faults.poison) for row in rows) or self.steps in faults.fail_steps:
             raise InjectedFaultError(f"step {self.steps} was told to break")
 
-    def _make_row(self, row: Row) -> _FakeRow:
-        prompt = row.tokens[: len(row.tokens) - row.position]
-        sampling = row.sampling
-        seed = sampling.seed if sampling.seed is not None else secrets.randbits(63)
-        salt = f"{sampling.temperature}/{seed}" if sampling.temperature else ""
-        key = hashlib.blake2b(repr((list(prompt), salt)).encode(), digest_size=16).digest()
-        length = self.faults.reply_tokens
-        if length is None:
-            length = 6 * (2 + key[0] % 10) - 1
-        return _FakeRow(row, key, None if self.faults.endless else length)
+    def _make_row(self, row: Row) -> FakeRow:
+        made = FakeRow(row, self._marks, math.inf if self.faults.endless else self.faults.reply_tokens)
+        made.append(row.tokens[: row.prefix.length])
+        return made
 
     def _decode(self, uid: int, result: StepResult) -> None:
         row = self._rows[uid]
@@ -226,18 +193,23 @@ class FakeBackend:
         out: TokenOut = (uid, token, end)
         result.tokens.append(out)
         if end is not None:
-            del self._rows[uid]
+            self._ended[uid] = self._rows.pop(uid)
 
-    def _prefill(self) -> int:
-        """Compute a piece of the prompts of the first few rows that are not ready."""
-        behind = [row for row in self._rows.values() if not row.is_prefilled][: self._settings.prefill_rows]
-        prefilled = 0
-        for row in behind:
-            done = len(row.contents)
-            piece = row.source.tokens[done : done + self._settings.prefill_tokens]
-            row.append(piece)
-            prefilled += len(piece)
-        return prefilled
+
+def _describe(options: FakeOptions, name: str) -> LlmInfo:
+    size = options.bytes_per_token // 4  # keys and values of two bytes a number
+    layers = [LayerSpec("full", 1, size, size)]
+    if options.uncut:
+        layers.append(LayerSpec("state", state_bytes=STATE_BYTES))
+    return LlmInfo(
+        name=name,
+        context_length=options.context_length,
+        fingerprint=hashlib.sha256(f"fake {options.bytes_per_token} {options.uncut}".encode()).hexdigest(),
+        vocab_size=VOCAB_SIZE,
+        tokenizer_path="",
+        eos_ids=frozenset({EOS}),
+        spec=CacheSpec(tuple(layers), "F16"),
+    )
 
 
 def _mentions(row: Row, word: str) -> bool:

@@ -44,7 +44,7 @@ cannot go on shows :attr:`EngineThread.dead`, and the process should exit.
 from workers.engine.admission import Admission
 from workers.engine.backend import Backend, Detokenizer, LlmInfo, OutOfMemory, PromptRefused, Row, StepResult
 from workers.engine.engine import Engine
-from workers.engine.gate import Limits
+from workers.engine.limits import Limits
 from workers.engine.outputs import Delta, Failed, Finished, Output, Started, Withdrawn
 from workers.engine.recovery import EngineDead
 from workers.engine.stats import EngineStats

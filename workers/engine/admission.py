@@ -20,6 +20,12 @@ class Admission:
     attempt times out, after the second its job has expired. ``priority`` is
     the class, a value of :class:`models.states.Priority`, and ``rank`` the
     place in the queue within all classes; of both the lower goes first.
+
+    ``owner`` names the agent whose conversation this is, within its tenant, and
+    ``salt`` whose caches it may use: those under the same salt. ``boundaries`` are
+    positions in ``tokens`` where a next turn may part from this one, for an LLM
+    that needs them. ``only_reads`` has nothing told but an end: it is there to
+    have its prompt cached, and the token that it generates is not kept.
     """
 
     job_id: str
@@ -31,6 +37,10 @@ class Admission:
     priority: int = Priority.STANDARD
     rank: int = 0
     expires: float | None = None
+    owner: str | None = None
+    salt: str = ""
+    boundaries: Sequence[int] = ()
+    only_reads: bool = False
 
     @property
     def key(self) -> tuple[str, int]:

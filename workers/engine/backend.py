@@ -6,12 +6,15 @@ for tests. One conformance suite holds them to what is written here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from models.prompts import PromptRefused
 from models.requests import Message, Sampling
+from workers.cache.parcel import Parcel
+from workers.cache.prefix import NOTHING, Piece, Prefix
+from workers.cache.spec import CacheSpec
 
 __all__ = [
     "Backend",
@@ -37,9 +40,9 @@ class OutOfMemory(RuntimeError):  # noqa: N818 - named for what happened, not fo
 class LlmInfo:
     """What is known of a loaded LLM; the worker publishes it for the API.
 
-    ``bytes_per_token`` and ``bytes_per_row`` size the cache of one row, which
-    is less than ``growth`` tokens larger than what it holds. ``tokenizer_path`` is a
-    directory that :class:`models.prompts.PromptCounter` can read, or empty.
+    ``spec`` sizes the cache of one row, which is less than ``growth`` tokens
+    larger than what it holds. ``tokenizer_path`` is a directory that
+    :class:`models.prompts.PromptCounter` can read, or empty.
     """
 
     name: str
@@ -48,8 +51,7 @@ class LlmInfo:
     vocab_size: int
     tokenizer_path: str
     eos_ids: frozenset[int]
-    bytes_per_token: int
-    bytes_per_row: int = 0
+    spec: CacheSpec
     growth: int = 256
 
 
@@ -60,12 +62,18 @@ class Row:
     ``tokens`` are computed before the first new token: the prompt and what
     was generated earlier. ``position`` is the number of tokens generated
     earlier, so that a seeded row goes on as if it had never been interrupted.
+    ``prefix`` is what of the tokens is cached: always fewer than there are.
+    ``stops`` are positions, rising and behind the prefix, that no piece of the prompt
+    reaches across: a snapshot can be taken there. Only an LLM whose layers
+    cannot all be cut has any.
     """
 
     tokens: Sequence[int]
     position: int
     max_new: int
     sampling: Sampling
+    prefix: Prefix = NOTHING
+    stops: Sequence[int] = ()
 
 
 @dataclass(slots=True)
@@ -76,12 +84,14 @@ class StepResult:
     the token is the end-of-sequence token, not part of the text; with either
     end the row is already gone from the backend. ``failed`` holds rows the
     backend gave up on alone, gone as well. ``prefilled`` counts prompt tokens
-    computed in this step.
+    computed in this step, ``read`` says of each row whose prompt is not finished
+    how many of its tokens are in its cache now, the prefix included.
     """
 
     tokens: list[TokenOut]
     failed: list[tuple[int, Exception]] = field(default_factory=list)
     prefilled: int = 0
+    read: list[tuple[int, int]] = field(default_factory=list)
 
 
 class Detokenizer(Protocol):
@@ -111,17 +121,28 @@ class Backend(Protocol):
         Raises :class:`PromptRefused` where template or tokenizer cannot express them.
         """
 
+    def boundaries(self, messages: Sequence[Message], tokens: Sequence[int]) -> list[int]:
+        """Where in ``tokens``, which :meth:`encode` made of ``messages``, a next turn may part from this one.
+
+        Rising positions: behind the leading system message and behind the last message, before
+        what opens the assistant's turn, as far as they can be told. Empty for an LLM whose
+        layers can all be cut, which needs none.
+        """
+
     def detokenizer(self) -> Detokenizer:
         """Make a detokenizer for one row."""
 
     def add(self, rows: Sequence[Row]) -> list[int]:
         """Take ``rows`` into the batch and return a new uid for each; all of them, or none and raise.
 
-        Raises :class:`OutOfMemory` where the device has no memory for them.
+        Each row's cache begins with what the blocks of its prefix hold, which are copied: they
+        may be dropped from then on. Raises :class:`OutOfMemory` where the device has no memory for them.
         """
 
-    def step(self) -> StepResult:
+    def step(self, prefill_tokens: int) -> StepResult:
         """Decode one token for every row that is ready and compute the next piece of prompts.
+
+        A piece has at most ``prefill_tokens`` tokens of each prompt that is being read.
 
         An exception leaves the batch unusable until :meth:`reset`; it is
         :class:`OutOfMemory` where the device has no memory for the batch.
@@ -133,11 +154,41 @@ class Backend(Protocol):
     def live_bytes(self) -> int:
         """Bytes the caches of the batch take now, as measured."""
 
-    def reset(self) -> None:
-        """Throw the batch away and build an empty one; the LLM stays loaded."""
+    def computed(self, uid: int) -> int:
+        """Tokens that a row's cache holds now; of a row that ended in the last step, too."""
 
-    def check_integrity(self, rows: Mapping[int, Sequence[int]]) -> None:
-        """Raise AssertionError unless exactly ``rows`` (uid to tokens) are held, each with its own tokens."""
+    def keep(self, uid: int, pieces: Sequence[Piece], snapshot: int | None = None) -> None:
+        """Copy what a row has computed into new blocks, as ``pieces`` say.
+
+        Into the block ``snapshot`` goes the state, as it is now, of the layers that cannot be cut.
+        Rows that ended in the last step can be asked for until the next call of :meth:`step`,
+        :meth:`add`, :meth:`remove` or :meth:`reset`. Raises KeyError for an unknown row, :class:`OutOfMemory`
+        where there is no memory; then none of the blocks exists.
+        """
+
+    def drop(self, blocks: Iterable[int]) -> None:
+        """Forget blocks; unknown ones are ignored."""
+
+    def export(self, block: int) -> Parcel:
+        """A block's contents as bytes. Raises KeyError for an unknown block."""
+
+    def install(self, block: int, parcel: Parcel) -> None:
+        """Make a new block of contents that :meth:`export` of this LLM has given once.
+
+        Raises ValueError for contents whose arrays are not this LLM's.
+        """
+
+    def pool_bytes(self) -> int:
+        """Bytes that all blocks take, as measured."""
+
+    def reset(self) -> None:
+        """Throw the batch away and build an empty one; the LLM and the blocks stay."""
+
+    def check_integrity(self, rows: Mapping[int, Sequence[int]], blocks: Collection[int]) -> None:
+        """Raise AssertionError unless exactly ``rows`` (uid to tokens) and ``blocks`` are held.
+
+        Each row must have been computed from its own tokens.
+        """
 
     def close(self) -> None:
         """Give the device's memory back; the backend is not used again."""

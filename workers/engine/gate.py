@@ -15,21 +15,14 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
+from workers.cache.chain import BLOCK_TOKENS
 from workers.engine.admission import Admission
 from workers.engine.backend import LlmInfo
+from workers.engine.limits import Limits
 from workers.engine.parking import make_room
 from workers.engine.rectangle import Rectangle
 from workers.engine.row_limit import RowLimit
 from workers.engine.sequence import Sequence
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the live batch may grow to, and one row of it; ``max_row_bytes`` of 0 is as much as the batch."""
-
-    max_rows: int
-    max_batch_bytes: int
-    max_row_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +37,9 @@ class Gate:
     """Counts the rectangle and chooses newcomers.
 
     Within a class first come, first served decides who is first. The others
-    follow in the order that wastes least: rows no longer than the rectangle
-    already is, then the shortest. A first row that does not fit may be passed
+    follow in the order that wastes least: those with the longest cached prefix,
+    in whole blocks, then rows no longer than the rectangle already is, then
+    the shortest. A first row that does not fit may be passed
     over by at most ``max_rows`` others; then nobody joins until it fits.
     ``rows`` is how many may decode together at present.
     """
@@ -57,8 +51,7 @@ class Gate:
 
     def area(self, rows: int, longest: int) -> int:
         """Bytes that a rectangle of ``rows`` rows, the longest of ``longest`` tokens, takes at most."""
-        grown = longest + self._info.growth - 1
-        return rows * (grown * self._info.bytes_per_token + self._info.bytes_per_row)
+        return rows * self._info.spec.sequence_bytes(longest + self._info.growth - 1) if longest else 0
 
     def refuses(self, admission: Admission) -> tuple[str, str] | None:
         """Why a job can never run here, as type and message of its failure, or None."""
@@ -142,9 +135,12 @@ class Gate:
         if first.passed_over >= self.limits.max_rows and not rectangle.has_room(first):
             return [first]  # it joins if others can be parked for it; else all wait until it fits
         longest = max(rectangle.longest, first.length)
-        like = [sequence for sequence in others if sequence.length <= longest]
-        longer = [sequence for sequence in others if sequence.length > longest]
-        return [first, *like, *sorted(longer, key=lambda sequence: sequence.length)]
+
+        def order(sequence: Sequence) -> tuple[int, int]:
+            cached = sequence.prefix.length // BLOCK_TOKENS
+            return -cached, sequence.length if sequence.length > longest else 0
+
+        return [first, *sorted(others, key=order)]  # stable: among equals first come, first served
 
 
 def _classes(waiting: Iterable[Sequence]) -> list[list[Sequence]]:
@@ -158,4 +154,4 @@ def _priority(sequence: Sequence) -> int:
 
 
 def _reading_order(sequence: Sequence) -> tuple[int, int]:
-    return sequence.admission.priority, len(sequence.admission.tokens)
+    return sequence.admission.priority, sequence.to_compute

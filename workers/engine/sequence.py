@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from workers.cache.prefix import NOTHING, Prefix
 from workers.engine.admission import Admission
 from workers.engine.backend import Detokenizer, Row
 from workers.engine.outputs import Delta, Finished, FinishReason, StopReason, Withdrawn
@@ -18,6 +19,13 @@ class Sequence:
     stop matcher when the sequence is made, so that text goes on exactly where
     it stopped; only what comes after them is told as deltas. ``strikes`` counts
     broken steps it was in, ``cleared`` says that it produced a token since.
+
+    ``prefix`` is what of its tokens is cached, ``milestones`` are positions
+    with the names of what lies before them, where others may have the same;
+    ``wanted`` are positions that somebody waits for. ``read`` counts the
+    tokens in its row's cache, ``cached`` those of the prompt that were never
+    computed for it: None before it is seated. Until the instant
+    ``restoring_until`` it waits for what is read from disk.
     """
 
     __slots__ = (
@@ -26,13 +34,20 @@ class Sequence:
         "_stops",
         "_untold",
         "admission",
+        "cached",
         "cleared",
         "generated",
+        "milestones",
         "passed_over",
+        "prefix",
+        "read",
+        "restoring_until",
+        "seen",
         "started",
         "stop_reason",
         "strikes",
         "uid",
+        "wanted",
     )
 
     def __init__(self, admission: Admission, detokenizer: Detokenizer) -> None:
@@ -44,6 +59,13 @@ class Sequence:
         self.strikes = 0
         self.cleared = False
         self.passed_over = 0
+        self.prefix: Prefix = NOTHING
+        self.seen = -1
+        self.milestones: tuple[tuple[int, bytes], ...] = ()
+        self.wanted: set[int] = set()
+        self.restoring_until = 0.0
+        self.read = 0
+        self.cached: int | None = None
         self._detokenizer = detokenizer
         self._stops = StopMatcher(admission.sampling.stop)
         self._parts: list[str] = []
@@ -83,7 +105,25 @@ class Sequence:
         """What the backend needs to go on with this sequence from here."""
         done = len(self.generated)
         sampling = self.admission.sampling
-        return Row(self.tokens, position=done, max_new=sampling.max_tokens - done, sampling=sampling)
+        behind = self.prefix.length
+        return Row(
+            self.tokens,
+            position=done,
+            max_new=sampling.max_tokens - done,
+            sampling=sampling,
+            prefix=self.prefix,
+            stops=[stop for stop in self.admission.boundaries if stop > behind],
+        )
+
+    @property
+    def size(self) -> int:
+        """Tokens it has now."""
+        return len(self.admission.tokens) + len(self.generated)
+
+    @property
+    def to_compute(self) -> int:
+        """Tokens to be computed before the first new one."""
+        return self.size - self.prefix.length
 
     def must_leave(self, now: float) -> StopReason | None:
         """Why the row must end although its text is not complete, or None."""
@@ -117,7 +157,7 @@ class Sequence:
             text="".join(self._parts),
             finish_reason=reason,
             prompt_tokens=len(self.admission.tokens) if self.started else 0,
-            cached_tokens=0,
+            cached_tokens=self.cached or 0,
             completion_tokens=len(self.generated),
             token_ids=tuple(self.generated),
         )

@@ -11,7 +11,9 @@ class EngineStats:
 
     ``decoded_tokens`` counts every token the decoder returned, also those
     that end a sequence; divided by ``decode_steps`` (steps that returned any)
-    it is the mean batch. ``live_bytes`` is what the backend measures.
+    it is the mean batch. ``live_bytes`` of the batch and ``pool_bytes`` of the
+    blocks are what the backend measures. ``reused_tokens`` of prompts were in
+    the pool when their rows were seated, ``restored_tokens`` came from disk.
     """
 
     decode_steps: int = 0
@@ -20,6 +22,9 @@ class EngineStats:
     rows: int = 0
     waiting: int = 0
     live_bytes: int = 0
+    pool_bytes: int = 0
+    reused_tokens: int = 0
+    restored_tokens: int = 0
 
 
 @dataclass(slots=True)
@@ -36,13 +41,11 @@ class Counters:
         self.decoded_tokens += decoded
         self.prefill_tokens += prefilled
 
-    def snapshot(self, *, rows: int, waiting: int, live_bytes: int) -> EngineStats:
+    def snapshot(self, **state: int) -> EngineStats:
         """Freeze the totals together with the state given."""
         return EngineStats(
             decode_steps=self.decode_steps,
             decoded_tokens=self.decoded_tokens,
             prefill_tokens=self.prefill_tokens,
-            rows=rows,
-            waiting=waiting,
-            live_bytes=live_bytes,
+            **state,
         )

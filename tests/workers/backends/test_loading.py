@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from workers.backends.loading import LoadedLlm, fingerprint, load
+from workers.backends.loading import LoadedLlm, file_fingerprint, load
 
+from .apart import in_a_thread
 from .llms import CONFIG, save_tiny_llm
 
 FILES = ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"]
@@ -21,20 +21,6 @@ FILES = ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safete
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny LLM."""
     return save_tiny_llm(tmp_path_factory.mktemp("tiny"))
-
-
-def in_a_thread(work: Callable[[], Any]) -> Any:
-    """Do MLX work in a thread that ends MLX behind it."""
-    import mlx.core as mx
-
-    def whole() -> Any:
-        with mx.stream(mx.new_stream(mx.default_device())):
-            done = work()
-        mx.clear_streams()
-        return done
-
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(whole).result()
 
 
 def with_config(**config: Any) -> LoadedLlm:
@@ -65,24 +51,10 @@ def test_vocabulary_and_ends() -> None:
     assert with_config().eos_ids == {3, 4}
 
 
-def test_the_bytes_of_a_token_are_measured(folder: Path) -> None:
-    """Keys and values of two layers with one head of 64, four bytes each."""
-    assert in_a_thread(lambda: load(str(folder)).cache_bytes()) == (2 * 2 * 64 * 4, 0)
-
-
-def test_an_llm_that_cannot_be_batched_is_refused_at_once(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Not in the first step, with jobs in the batch."""
-    from mlx_lm.models import cache
-
-    unmergeable: Any = cache.ConcatenateKVCache  # without types
-
-    monkeypatch.setattr(
-        "workers.backends.loading.make_prompt_cache", lambda _: [unmergeable(), unmergeable()]
-    )
-    with pytest.raises(ValueError, match="cannot batch this LLM: a layer has a ConcatenateKVCache"):
-        in_a_thread(lambda: load(str(folder)).cache_bytes())
+def test_an_llm_computes_a_token_when_it_is_loaded(folder: Path) -> None:
+    """Its caches hold that token, so that they can be measured."""
+    caches = in_a_thread(lambda: load(str(folder)).probe())
+    assert [cache.offset for cache in caches] == [1, 1]
 
 
 def test_half_types_become_float32_on_a_cpu(folder: Path, tmp_path: Path) -> None:
@@ -111,26 +83,77 @@ def test_the_fingerprint_follows_what_decides_the_output(folder: Path, tmp_path:
     copy.mkdir()
     for file in folder.iterdir():
         (copy / file.name).write_bytes(file.read_bytes())
-    assert fingerprint(copy) == fingerprint(folder)
+    assert file_fingerprint(copy) == file_fingerprint(folder)
     (copy / "notes.md").write_text("nothing that matters")
-    assert fingerprint(copy) == fingerprint(folder)
+    assert file_fingerprint(copy) == file_fingerprint(folder)
     data = bytearray((copy / name).read_bytes())
     data[-3] ^= 1
     (copy / name).write_bytes(data)
-    assert fingerprint(copy) != fingerprint(folder)
+    assert file_fingerprint(copy) != file_fingerprint(folder)
 
 
-def test_large_weights_count_by_name_and_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gigabytes are not read at every start."""
+def test_of_large_weights_parts_are_read(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gigabytes are not read at every start, but of each array its beginning, its end and some between."""
     monkeypatch.setattr("workers.backends.loading.SMALL_WEIGHTS", 10)
+    monkeypatch.setattr("workers.backends.loading.SAMPLE_EVERY", 3000)
+    monkeypatch.setattr("workers.backends.loading.SAMPLE", 10)
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
-    weights = tmp_path / "model.safetensors"
-    weights.write_bytes(b"a" * 20)
-    before = fingerprint(tmp_path)
-    weights.write_bytes(b"b" * 20)
-    assert fingerprint(tmp_path) == before
-    weights.write_bytes(b"b" * 21)
-    assert fingerprint(tmp_path) != before
+    weights, data = tmp_path / "model.safetensors", (folder / "model.safetensors").read_bytes()
+    behind = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:behind])
+    first, last = header["model.embed_tokens.weight"]["data_offsets"]
+
+    def changed_at(place: int) -> str:
+        flipped = bytearray(data)
+        flipped[behind + place] ^= 1
+        weights.write_bytes(flipped)
+        return file_fingerprint(tmp_path)
+
+    weights.write_bytes(data)
+    before = file_fingerprint(tmp_path)
+    assert changed_at(first + 20) == before
+    seen = {changed_at(place) for place in (first, first + 3005, first + 6000, last - 1)}
+    norms = [told["data_offsets"][0] for name, told in header.items() if "norm" in name]
+    seen |= {changed_at(place) for place in norms}
+    assert before not in seen
+    assert len(seen) == 4 + len(norms)
+
+
+def test_two_tunings_of_one_llm_have_different_fingerprints(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights with the same names, shapes and sizes tell themselves apart by their numbers."""
+    import mlx.core as mx
+
+    def tune() -> None:
+        weights = mx.load(str(folder / "model.safetensors"))
+        assert isinstance(weights, dict)
+        tuned = {name: array * 1.001 if "q_proj" in name else array for name, array in weights.items()}
+        mx.save_safetensors(str(tmp_path / "model.safetensors"), tuned)
+
+    monkeypatch.setattr("workers.backends.loading.SMALL_WEIGHTS", 10)
+    for name in FILES[:3]:
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    in_a_thread(tune)
+    assert file_fingerprint(tmp_path) != file_fingerprint(folder)
+
+
+def test_the_fingerprint_follows_type_and_version(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same files loaded as another type, or by another mlx-lm, make other caches."""
+    import mlx.core as mx
+
+    def of(dtype: Any) -> str:
+        llm = load(str(folder))
+        llm.model.set_dtype(dtype)
+        return llm.fingerprint
+
+    single, half = (in_a_thread(partial(of, dtype)) for dtype in (mx.float32, mx.float16))
+    assert single == in_a_thread(lambda: load(str(folder)).fingerprint)
+    assert single != half
+    monkeypatch.setattr("mlx_lm.__version__", "0.0.1")
+    assert single != in_a_thread(lambda: of(mx.float32))
 
 
 def test_a_path_without_an_llm_says_so(tmp_path: Path) -> None:

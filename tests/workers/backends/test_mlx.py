@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
+from config.settings import Engine as EngineSettings
 from models.requests import Sampling
 from tests.workers.engine.batches import ROOMY, failed, finished, run, step, user
 from workers.backends.loading import BUILTIN
+from workers.cache.prefix import Piece, Prefix
 from workers.engine import Admission, Engine, PromptRefused, Row
 
-from .llms import Apart, apart, decode, save_tiny_llm
+from .llms import SETTINGS, Apart, apart, decode, save_tiny_llm
 
 ENDS_CLEANLY = """
 import sys
 from config.settings import Engine
 from models.requests import Sampling
 from workers.backends.mlx import MlxBackend
+from workers.cache.prefix import Piece, Prefix
 from workers.engine import Admission, EngineThread, Limits
 import queue
 told = queue.Queue()
@@ -50,7 +56,7 @@ def tiny(folder: Path) -> Iterator[Apart]:
 def engine_over(backend: Apart) -> Engine:
     """An engine over a backend in another thread, without the rows of the last test."""
     backend.reset()
-    return Engine(backend, ROOMY)
+    return Engine(backend, replace(ROOMY, prefill_tokens=SETTINGS.prefill_tokens))
 
 
 def jobs(backend: Apart, count: int, **sampling: Any) -> list[Admission]:
@@ -73,14 +79,14 @@ def test_a_broken_step_is_repaired(tiny: Apart) -> None:
     broken: list[Any] = []
 
     def break_once(backend: Any) -> None:
-        broken.append(generator := backend._generator)
+        broken.append(generator := backend._batch._generator)
         real, generator.model = generator._generation_batch.model, None
         generator._generation_batch.model = None
         assert real is backend._llm.model
 
     tiny.do(break_once)
     told += run(engine)
-    assert tiny.do(lambda backend: backend._generator) not in broken
+    assert tiny.do(lambda backend: backend._batch._generator) not in broken
     assert {name: end.token_ids for name, end in finished(told).items()} == {
         name: end.token_ids for name, end in whole.items()
     }
@@ -97,7 +103,7 @@ def test_a_shortage_of_memory_makes_the_batch_smaller(tiny: Apart) -> None:
         def fail() -> None:
             raise RuntimeError("[metal::malloc] Attempting to allocate 48736917632 bytes")
 
-        backend._generator.next = fail
+        backend._batch._generator.next = fail
 
     tiny.do(starve)
     told += step(engine, 2)
@@ -181,8 +187,72 @@ def test_pico_writes_the_same_in_any_company(pico: Apart) -> None:
     rows = [Row(prompt, 0, 24, Sampling(max_tokens=24)) for prompt in prompts]
     alone = [decode(pico, pico.add([row]))[uid] for uid, row in enumerate(rows)]
     uids = pico.add(rows[:3])
-    pico.step()
-    pico.step()
+    pico.step(32)
+    pico.step(32)
     uids += pico.add(rows[3:])
     together = decode(pico, uids)
     assert [together[uid] for uid in uids] == alone
+
+
+def log_lines(seed: int, count: int) -> str:
+    """Lines as pico was trained on."""
+    draw = random.Random(seed)
+    return "\n".join(
+        f"10.0.{seed}.{n} - - [12/Mar/2024:10:0{n % 10}:11 +0000] "
+        f'"GET /{draw.randrange(99)} HTTP/1.1" {draw.choice((200, 404, 500))} {draw.randrange(9999)}'
+        for n in range(count)
+    )
+
+
+def kept_of(pico: Apart, tokens: list[int], stop: int, first: int) -> Prefix:
+    """Have a prompt computed with one more token, and keep its beginning in blocks of 256."""
+    (uid,) = pico.add([Row(tokens, 0, 1, Sampling())])
+    decode(pico, [uid])
+    edges = [*range(0, stop, 256), stop]
+    pieces = tuple(Piece(first + n, *pair) for n, pair in enumerate(pairwise(edges)))
+    pico.keep(uid, pieces)
+    return Prefix(stop, pieces)
+
+
+@pytest.mark.slow
+def test_pico_writes_the_same_behind_a_cached_prefix(pico: Apart) -> None:
+    """Greedy parity of a trained LLM: cold alone, warm alone, and warm in a batch of unlike prefixes."""
+    shares = (0.99, 0.1, 0.5, 0.9)
+    prompts = [pico.encode(user(log_lines(seed, 3 + 2 * seed))) for seed in range(len(shares))]
+    assert len(prompts[-1]) > 256
+    cold = [decode(pico, pico.add([Row(one, 0, 12, Sampling())])) for one in prompts]
+    rows = []
+    for number, (tokens, share) in enumerate(zip(prompts, shares, strict=True)):
+        prefix = kept_of(pico, tokens, int(len(tokens) * share), 1 + 20 * number)
+        rows.append(Row(tokens, 0, 12, Sampling(), prefix))
+    expected = [tokens for one in cold for tokens in one.values()]
+    alone = [tokens for one in rows for tokens in decode(pico, pico.add([one])).values()]
+    assert alone == expected
+    uids = pico.add(rows[:3])
+    pico.step(512)
+    pico.step(512)
+    uids += pico.add(rows[3:])
+    together = decode(pico, uids)
+    assert [together[uid] for uid in uids] == expected
+    pico.drop(range(200))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("bits", "least"), [(8, 0.97), (4, 0.5)])
+def test_pico_writes_nearly_the_same_from_quantized_blocks(bits: Literal[8, 4], least: float) -> None:
+    """Blocks of fewer bits are smaller, and most tokens behind them are the same."""
+    pico = apart("mlx", f"{BUILTIN}pico", EngineSettings(pool_bits=bits))
+    try:
+        same = total = 0
+        for seed in range(3):
+            tokens = pico.encode(user(log_lines(seed, 8)))
+            (cold,) = decode(pico, pico.add([Row(tokens, 0, 16, Sampling())])).values()
+            prefix = kept_of(pico, tokens, len(tokens) - 20, 1 + 20 * seed)
+            (warm,) = decode(pico, pico.add([Row(tokens, 0, 16, Sampling(), prefix)])).values()
+            same += sum(one == other for one, other in zip(cold, warm, strict=False))
+            total += len(cold)
+        spec = pico.info.spec
+        assert spec.block_bytes() == spec.token_bytes * 256 * (bits / 8 + 1 / 8) / 4
+        assert same / total >= least
+    finally:
+        pico.close()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from workers.backends.fake import FakeBackend
-from workers.engine.gate import Gate, Limits
+from workers.engine import Limits
+from workers.engine.gate import Gate
 from workers.engine.sequence import Sequence
 
 from .batches import job

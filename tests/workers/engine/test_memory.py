@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from config.settings import Engine as EngineSettings
 from workers.backends.fake import FakeBackend, FakeOptions
 from workers.engine import Engine, Failed, Limits, OutOfMemory, Row
 from workers.engine.row_limit import GOOD_STEPS, RowLimit
@@ -96,10 +97,8 @@ def test_a_shortage_begins_the_count_anew() -> None:
 
 def test_steps_that_only_read_prompts_do_not_count() -> None:
     """What they computed would be lost again, so a batch must not grow by them alone."""
-    backend = FakeBackend(
-        FakeOptions(memory_rows=1, context_length=1 << 20), EngineSettings(prefill_tokens=16)
-    )
-    engine = Engine(backend, ROOMY)
+    backend = FakeBackend(FakeOptions(memory_rows=1, context_length=1 << 20))
+    engine = Engine(backend, replace(ROOMY, prefill_tokens=16))
     engine.submit([job(f"{n}", "x" * 16 * (GOOD_STEPS + 9), max_tokens=1) for n in range(2)])
     step(engine, GOOD_STEPS + 5)
     assert engine.max_rows == 1

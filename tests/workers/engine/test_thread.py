@@ -279,10 +279,10 @@ def test_a_step_that_takes_long_is_seen_from_outside(
     at_it, go_on = threading.Event(), threading.Event()
     step = FakeBackend.step
 
-    def wait(self: FakeBackend) -> StepResult:
+    def wait(self: FakeBackend, prefill_tokens: int) -> StepResult:
         at_it.set()
         go_on.wait(PATIENCE)
-        return step(self)
+        return step(self, prefill_tokens)
 
     thread = start(reply_tokens=1)
     assert thread.step_seconds() == 0
