@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, case, func, select, text, union_all
+from sqlalchemy import ColumnElement, Select, and_, case, func, null, select, text, union_all
 from sqlalchemy.orm import Session
 
 from models import documents, ids, search
@@ -32,7 +32,7 @@ differ, by more than this, a list that is bounded by time may miss jobs from aro
 """
 
 NEAR = 2_000
-"""Jobs whose words are looked at one by one before the index is asked.
+"""Jobs whose words are looked at one by one before the index is asked for all of them.
 
 A word that is common is found among these; for a rare one the index has few jobs to tell of.
 """
@@ -64,11 +64,13 @@ class Way:
     """Queries for ``seq``, each with what to order it by, which together give all that may pass.
 
     ``most`` is how many may be looked at; ``reads`` says whether the words must still be looked for.
+    Where ``gives_all`` is false others may pass too: the way only tells how many there are at least.
     """
 
     queries: Sequence[tuple[Any, Select[Any]]]
     most: int
     reads: bool = True
+    gives_all: bool = True
 
     def newest(self, within: Range, size: int) -> Select[Any]:
         """The first on the way."""
@@ -172,11 +174,31 @@ class Search:
         if self._terms is None:
             yield Way(in_states or [(Job.seq, own)], most)
             return
-        hits = Way([search.hits(self._session, self._tenant_id, self._terms)], most, reads=False)
         near = [Way(in_states or [(Job.seq, own)], min(most, NEAR))] if in_states or newest else []
-        # SQLite's index tells of the newest first, however common the words; PostgreSQL sorts all it has.
-        in_order = self._session.get_bind().dialect.name == "sqlite"
-        yield from [hits, *near] if in_order else [*near, hits]
+        yield from self._by_words(self._terms, near, most, newest=newest)
+
+    def _by_words(self, terms: Terms, near: Sequence[Way], most: int, *, newest: bool) -> Iterator[Way]:
+        """The index for words, and the ``near`` jobs where it is not quick.
+
+        SQLite's index tells of the newest first, however common whole words are; but all that have a
+        beginning it puts together before it tells of any: so it is asked for whole words alone as
+        long as these may be enough. PostgreSQL finds all that have the words and sorts them.
+        """
+        hits = self._hits(terms, most)
+        if self._session.get_bind().dialect.name == "postgresql":
+            yield from [*near, hits]
+        elif terms.start is None:
+            yield from [hits, *near]
+        else:
+            if not newest:
+                yield self._hits(terms.ended, most, gives_all=False)
+            if terms.whole:
+                yield self._hits(Terms(terms.whole, None), min(most, NEAR), reads=True)
+            yield from [*near, hits]
+
+    def _hits(self, terms: Terms, most: int, *, reads: bool = False, gives_all: bool = True) -> Way:
+        """What the index holds for words."""
+        return Way([search.hits(self._session, self._tenant_id, terms)], most, reads, gives_all)
 
     def _narrowed(self) -> Iterator[ColumnElement[bool]]:
         """All filters but that for words."""
@@ -224,16 +246,23 @@ class Search:
         seqs: list[int] = []
         last = None
         for size in (2 * want, way.most):
-            newest = way.newest(within, size)
-            passing = select(Job.seq).where(_of(self._session, newest), *self._passing(way))
-            seqs = list(self._session.scalars(passing.order_by(Job.seq.desc()).limit(want)))
-            if len(seqs) == want:
-                return Found(seqs)
-            each = newest.subquery()
-            number, last = self._session.execute(select(func.count(), func.min(each.c.seq))).one()
-            if number < size:
+            seqs, number, last = self._look(way, way.newest(within, size), want)
+            if len(seqs) == want or number < size:
                 return Found(seqs)
         return Found(seqs, last)
+
+    def _look(self, way: Way, newest: Select[Any], want: int) -> tuple[list[int], int, int]:
+        """Those of the newest on a way that pass, how many were looked at, and the last of these.
+
+        All in one statement, for on some ways the newest have to be put together first.
+        """
+        each = newest.cte("newest")
+        passing = select(Job.seq).where(_of(self._session, select(each.c.seq)), *self._passing(way))
+        found = passing.order_by(Job.seq.desc()).limit(want).subquery()
+        every = select(null(), func.count(), func.min(each.c.seq)).select_from(each)
+        rows = self._session.execute(select(found.c.seq, null(), null()).union_all(every)).all()
+        ((number, last),) = [(number, last) for seq, number, last in rows if seq is None]
+        return sorted((seq for seq, *_ in rows if seq is not None), reverse=True), number, last
 
     def _count(self, within: Range, most: int) -> tuple[int, bool]:
         best = 0
@@ -243,7 +272,7 @@ class Search:
             looked, there = self._session.execute(
                 query.where(_of(self._session, way.some(within, way.most)))
             ).one()
-            if looked < way.most:
+            if looked < way.most and way.gives_all:
                 return there, True
             best = max(best, there)
             if best == most:

@@ -90,6 +90,11 @@ class Terms:
         start = found.pop() if goes_on else None
         return cls(tuple(dict.fromkeys(found)), start)
 
+    @property
+    def ended(self) -> Terms:
+        """The same, but the last is a whole word too: what has these has the others."""
+        return self if self.start is None else Terms((*self.whole, self.start), None)
+
     def match(self, there: Iterable[str]) -> bool:
         """Whether words have all of it."""
         known = set(there)

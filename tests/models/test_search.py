@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import pytest
-from sqlalchemy import delete, text
+from sqlalchemy import delete, event, text
 
-from models import bulks, documents, listing, retention, search
+from models import bulks, documents, finding, listing, retention, search
 from models.database import Database
 from models.documents import Document, StaleDocument
 from models.finding import Filters
@@ -109,6 +109,70 @@ def test_it_is_what_reading_every_job_would_find(desk: Desk, monkeypatch: pytest
         expected = [job_id for job_id in reversed(ids) if Terms.of(words).match(known[job_id])]
         assert found(desk, words, limit=draw.choice([1, 7, 50])) == expected, (turn, words)
         assert found(desk, words, tag="x", limit=3) == [each for each in expected if each in tagged], words
+
+
+def test_counts_are_what_reading_every_job_would_give(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are exact, or say that there are more; a beginning counts with all words that it begins."""
+    desk.careful = False
+    draw = random.Random(2)
+    stock = ["ab", "abc", "b", "ba", "ca", "cab"]
+    asked = [new_job(" ".join(draw.choices(stock, k=draw.randint(0, 4)))) for _ in range(60)]
+    known = [words_of(job.request, None) for job in asked]
+    desk.submit(*asked)
+    index(desk.database)
+    for turn in range(30):
+        most = draw.choice([2, 20, 1000])
+        monkeypatch.setattr(listing, "MOST_COUNTED", most)
+        words = " ".join(draw.choices(stock, k=draw.randint(1, 3))) + draw.choice(["", " "])
+        expected = sum(Terms.of(words).match(each) for each in known)
+        with desk.database.read() as session:
+            counted = listing.count(session, TENANT, Filters(text=words))
+        assert counted.count <= expected, (turn, words)
+        assert counted.count == expected or (counted.capped and most < 1000), (turn, words)
+        assert counted.capped or expected <= most, (turn, words)
+
+
+@contextmanager
+def asked_of_the_index(database: Database) -> Iterator[list[str]]:
+    """Statements, with their parameters, that ask the full-text index for jobs while this is open."""
+    seen: list[str] = []
+    sign = "MATCH" if database.dialect == "sqlite" else "ORDER BY documents.seq +"
+
+    def note(_c: object, _k: object, statement: str, parameters: object, *_: object) -> None:
+        seen.extend([f"{statement} {parameters}"] * statement.count(sign))
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    yield seen
+    event.remove(database.engine, "before_cursor_execute", note)
+
+
+@pytest.mark.parametrize("words", ["unheard-of", "needle of", "of"])
+def test_sqlite_is_not_asked_for_a_common_beginning(
+    sqlite_database: Database, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    """Its index puts together all jobs with a beginning: whole words beside it, or the newest jobs, do."""
+    desk = Desk(sqlite_database)
+    monkeypatch.setattr(listing, "MOST_COUNTED", 8)
+    desk.submit(new_job("needle of"), *(new_job("one of many") for _ in range(9)))
+    index(sqlite_database)
+    with asked_of_the_index(sqlite_database) as seen, sqlite_database.read() as session:
+        listing.page(session, TENANT, Filters(text=words), None, 5)
+        listing.count(session, TENANT, Filters(text=words))
+    assert seen
+    assert [one for one in seen if '"*' in one] == []
+
+
+def test_a_page_asks_the_index_of_postgresql_once(
+    postgres_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It finds all jobs that have the words before it gives one, which is long for a common beginning."""
+    desk = Desk(postgres_database)
+    desk.submit(*(new_job("one of many") for _ in range(3)))
+    index(postgres_database)
+    monkeypatch.setattr(finding, "NEAR", 2)
+    with asked_of_the_index(postgres_database) as seen, postgres_database.read() as session:
+        listing.page(session, TENANT, Filters(text="unheard-of"), None, 0)
+    assert len(seen) == 1
 
 
 def test_the_error_is_found_at_once_and_for_good(desk: Desk) -> None:
