@@ -50,9 +50,9 @@ class BulkStore:
             return earlier
         now = utcnow()
         jobs = self._checked(now)
-        self._desk.door.depth.check(self._desk.caller.tenant_id, len(jobs))
-        self._stage(jobs, now)
-        answer = self._once.act(lambda session: self._publish(session, jobs))
+        with self._desk.door.depth.held(self._desk.caller.tenant_id, len(jobs)):
+            self._stage(jobs, now)
+            answer = self._once.act(lambda session: self._publish(session, jobs))
         if REPLAYED in answer.headers:  # another request under the same key was faster
             self._unstage()
         return answer

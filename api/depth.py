@@ -6,7 +6,8 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from api.problems import Kind, Problem, invalid
@@ -46,6 +47,10 @@ class Room:
 class Depth:
     """The numbers of waiting jobs: a count of a moment ago, and what came through this door since.
 
+    What is being stored has its room too, so that jobs which come at once do not all take the same. From
+    its commit until its answer a job counts twice: so one too many may be refused, but none is
+    taken. Another API process has a door of its own.
+
     ``rate`` tells how many jobs a second end, of all LLMs together; 0 when that is not known.
     """
 
@@ -57,18 +62,30 @@ class Depth:
         self._read_at = -SECONDS
         self._waiting: Counter[str] = Counter()
         self._all = 0
+        self._coming: Counter[str] = Counter()
         self._limits: dict[str, int] = {}
 
-    def check(self, tenant_id: str, more: int) -> None:
-        """Do nothing if ``more`` jobs of a tenant find room.
+    @contextmanager
+    def held(self, tenant_id: str, more: int) -> Iterator[None]:
+        """Keep room for ``more`` jobs of a tenant while they are stored, or come to nothing.
 
         Raises:
             Problem: 429, and the count behind it is fresh; 422 when they will never find room together.
         """
-        if more <= self._room(tenant_id, SECONDS).left:
-            return
-        if more > (room := self._room(tenant_id, 0)).left:
+        with self._guard:
+            room = self._room(tenant_id, SECONDS, self._coming)
+            if more > room.left:
+                room = self._room(tenant_id, 0, self._coming)
+            if more <= room.left:
+                self._coming[tenant_id] += more
+        if more > room.left:
             raise self._refusal(room, tenant_id, more)
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._coming[tenant_id] -= more
+                self._coming += Counter()  # those who have nothing coming any more go
 
     def add(self, tenant_id: str, more: int) -> None:
         """Note that jobs were stored."""
@@ -84,19 +101,21 @@ class Depth:
         most ``age`` seconds old; an age without end reads nothing, for an answer that
         jobs are stored must not fail any more.
         """
-        return self._headers(tenant_id, self._room(tenant_id, age))
+        with self._guard:
+            room = self._room(tenant_id, age, Counter())
+        return self._headers(tenant_id, room)
 
     def _headers(self, tenant_id: str, room: Room) -> dict[str, str]:
         most = self._least(tenant_id)
         return {"RateLimit-Policy": f'"queue";q={most}', "RateLimit": f'"queue";r={room.left}'}
 
-    def _room(self, tenant_id: str, age: float) -> Room:
-        """The limit that leaves less, by a count that is at most ``age`` seconds old."""
-        with self._guard:
-            if time.monotonic() - self._read_at >= age:
-                self._read()
-            own = Room(self._waiting[tenant_id], self._most(tenant_id), own=True)
-            shared = Room(self._all, self._queue.max_depth, own=False)
+    def _room(self, tenant_id: str, age: float, coming: Counter[str]) -> Room:
+        """The limit that leaves less, by a count that is at most ``age`` seconds old; to be guarded."""
+        if time.monotonic() - self._read_at >= age:
+            self._read()
+        mine = self._waiting[tenant_id] + coming[tenant_id]
+        own = Room(mine, self._most(tenant_id), own=True)
+        shared = Room(self._all + coming.total(), self._queue.max_depth, own=False)
         return own if own.left < shared.left else shared
 
     def _read(self) -> None:
@@ -125,7 +144,12 @@ class Depth:
         return Problem(Kind.QUEUE_FULL, detail, headers={**headers, "Retry-After": seconds})
 
     def _seconds(self, room: Room, missing: int) -> int:
-        """In how many seconds there may be room for so many jobs; tenants who wait share the work alike."""
+        """In how many seconds there may be room for so many jobs; tenants who wait share the work alike.
+
+        Where none may wait at all, only a change of the limit makes room.
+        """
+        if room.most == 0:
+            return LATEST
         rate = self._rate()
         if room.own:
             with self._guard:

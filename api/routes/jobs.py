@@ -53,9 +53,9 @@ def submit_job(desk: Seated, body: JsonBody, key: IdempotencyKey) -> Response:
     draft, now = Draft(desk, parse(JobBody, body)), utcnow()
     if faults := draft.faults(now):
         raise invalid(faults)
-    desk.door.depth.check(desk.caller.tenant_id, 1)
     new = draft.job()
-    return once.act(lambda session: store(desk, session, new, now))
+    with desk.door.depth.held(desk.caller.tenant_id, 1):
+        return once.act(lambda session: store(desk, session, new, now))
 
 
 def store(desk: Desk, session: Session, new: NewJob, now: datetime) -> Answer:
@@ -199,8 +199,8 @@ def retry_job(desk: Seated, job_id: str, body: NoBody, key: IdempotencyKey) -> R
     once = Once(desk, key, f"POST /v1/jobs/{job_id}/retry", b"")
     if (earlier := once.earlier()) is not None:
         return earlier
-    desk.door.depth.check(desk.caller.tenant_id, 1)
-    return once.act(lambda session: _store_again(desk, session, job_id))
+    with desk.door.depth.held(desk.caller.tenant_id, 1):
+        return once.act(lambda session: _store_again(desk, session, job_id))
 
 
 def _store_again(desk: Desk, session: Session, job_id: str) -> Answer:

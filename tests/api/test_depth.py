@@ -118,12 +118,13 @@ def test_count_is_kept_for_a_moment(sqlite_database: Database, monkeypatch: pyte
     left = waiting(monkeypatch, 0, 100, 0)
     depth = Depth(sqlite_database, Queue(max_depth=10), lambda: 0.0)
     for _ in range(10):
-        depth.check("a", 1)
-        depth.add("a", 1)
+        with depth.held("a", 1):
+            depth.add("a", 1)
         depth.headers("a", 1e9)
-    with pytest.raises(Problem, match="100 jobs wait and 10 may"):
-        depth.check("a", 1)
-    depth.check("a", 10)
+    with pytest.raises(Problem, match="100 jobs wait and 10 may"), depth.held("a", 1):
+        pass
+    with depth.held("a", 10):
+        pass
     assert list(left) == []
 
 
@@ -134,13 +135,44 @@ def test_the_time_to_come_back_has_bounds(
     """Never less than a second nor more than five minutes; ten where no rate is known."""
     waiting(monkeypatch, 8, 8)
     depth = Depth(sqlite_database, Queue(max_depth=10), lambda: rate)
-    with pytest.raises(Problem) as refused:
-        depth.check("a", 6)
+    with pytest.raises(Problem) as refused, depth.held("a", 6):
+        pass
     assert refused.value.headers == {
         "Retry-After": seconds,
         "RateLimit-Policy": '"queue";q=10',
         "RateLimit": f'"queue";r=2;t={seconds}',
     }
+
+
+def test_jobs_that_come_at_once_do_not_take_the_same_room(
+    sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is being stored has its room until it is stored, or until it has come to nothing."""
+    left = waiting(monkeypatch, 7, 7, 8, 8)
+    depth = Depth(sqlite_database, Queue(max_depth=10, max_tenant_depth=9), lambda: 0.0)
+    with depth.held("a", 2):
+        with pytest.raises(Problem, match="9 of your jobs wait and 9 may"), depth.held("a", 1):
+            pass
+        with depth.held("b", 1):
+            assert depth.headers("a", 1e9)["RateLimit"] == '"queue";r=2'
+            with pytest.raises(Problem, match="11 jobs wait and 10 may"), depth.held("b", 1):
+                pass
+    with pytest.raises(LookupError), depth.held("a", 1):
+        raise LookupError
+    with depth.held("a", 1), pytest.raises(Problem), depth.held("a", 1):
+        pass
+    assert list(left) == []
+
+
+def test_where_none_may_wait_nobody_is_told_to_come_soon(
+    client: TestClient, worker: FakeWorker, database: Database
+) -> None:
+    """A limit of 0 does not go away when jobs end, however quickly they do."""
+    worker.publish()
+    with database.write() as session:
+        session.execute(update(Tenant).values(max_waiting=0))
+    answer = client.post("/v1/jobs", json={"prompt": "a"})
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "300")
 
 
 class Crowd(Counter[str]):
@@ -164,8 +196,8 @@ def test_a_refusal_does_not_mind_jobs_that_come_meanwhile(
     depth = Depth(sqlite_database, Queue(max_tenant_depth=10), lambda: 1.0)
     Crowd.depth = depth
     monkeypatch.setattr("api.depth.Counter", Crowd)
-    with pytest.raises(Problem, match="8 of your jobs wait and 10 may"):
-        depth.check("a", 6)
+    with pytest.raises(Problem, match="8 of your jobs wait and 10 may"), depth.held("a", 6):
+        pass
 
 
 def test_an_answer_that_jobs_are_stored_does_not_read(
@@ -174,7 +206,8 @@ def test_an_answer_that_jobs_are_stored_does_not_read(
     """The headers come out of the last count, however old: a database that is away now changes nothing."""
     left = waiting(monkeypatch, 7)
     depth = Depth(sqlite_database, Queue(max_depth=10), lambda: 0.0)
-    depth.check("a", 1)
+    with depth.held("a", 1):
+        pass
     monkeypatch.setattr("api.depth.SECONDS", -1.0)
     assert depth.headers("a", float("inf"))["RateLimit"] == '"queue";r=3'
     assert list(left) == []
