@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from models import queues
+from models import documents, queues
 from models.base import utcnow
 from models.database import Database, Unavailable
 from models.states import Priority
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class QueueCollector(Collector):
-    """Depth and age of the queues of all tenants, by LLM and priority."""
+    """Depth and age of the queues of all tenants, by LLM and priority; how far the text index is behind."""
 
     def __init__(self, database: Database, offsets: Mapping[Priority, int]) -> None:
         self._database = database
@@ -36,6 +36,7 @@ class QueueCollector(Collector):
         try:
             with self._database.read() as session:
                 found = queues.depths(session, offsets=self._offsets)
+                behind = documents.behind(session)
         except Unavailable as error:
             log.warning("the queues were not counted: %s", error)
             return
@@ -50,3 +51,6 @@ class QueueCollector(Collector):
             age.add_metric([queue.llm, name], oldest)
         yield depth
         yield age
+        yield GaugeMetricFamily(
+            "penstock_search_behind_jobs", "Jobs, about, whose words are not indexed yet.", value=behind
+        )

@@ -126,6 +126,11 @@ def reached(session: Session) -> int:
     return session.scalar(select(func.max(Document.seq))) or 0
 
 
+def behind(session: Session) -> int:
+    """By how many numbers the last job is ahead of the last with a document: about so many jobs have none."""
+    return max(0, (session.scalar(select(func.max(Job.seq))) or 0) - reached(session))
+
+
 def pending(session: Session, upto: int, limit: int) -> list[Draft]:
     """Drafts for the next jobs without a document, none behind the one with ``seq`` = ``upto``."""
     query = select(Job.seq, Job.estimated_tokens).where(Job.seq > reached(session), Job.seq <= upto)

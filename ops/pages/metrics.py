@@ -19,9 +19,10 @@ _INTRODUCTION = """\
 processes share their figures through files in `<data-dir>/metrics`. Labels never hold ids, tenants or
 agents, so the number of series stays small.
 
-Two gauges are read from the database at each scrape, by `llm` and `priority`: `penstock_queue_jobs` (jobs
-that have not ended, also by `state`) and `penstock_queue_oldest_seconds` (since the oldest queued job was
-submitted). The others are counted where things happen:
+Three gauges are read from the database at each scrape: `penstock_queue_jobs` (jobs that have not ended, by
+`llm`, `priority` and `state`), `penstock_queue_oldest_seconds` (since the oldest queued job was submitted, by
+`llm` and `priority`) and `penstock_search_behind_jobs` (jobs, about, whose words are not indexed yet). The
+others are counted where things happen:
 """
 
 

@@ -23,6 +23,7 @@ from models.database import Database
 from models.job_rows import Job
 from models.workers import Worker
 from tests.api.conftest import BOTH, FakeWorker
+from tests.indexing import index
 
 
 class Disk(NamedTuple):
@@ -217,6 +218,18 @@ def test_metrics_show_the_queues(
     ages = {key[1]: value for key, value in figures.items() if key[0] == "penstock_queue_oldest_seconds"}
     assert 50 <= ages["background"] < 110
     assert (ages["interactive"], ages["standard"]) == (0, 0)
+
+
+@BOTH
+def test_metrics_tell_how_far_the_text_index_is_behind(
+    client: TestClient, keyless: TestClient, database: Database
+) -> None:
+    """It is as many jobs as wait for their words to be indexed, and none when that is done."""
+    for _ in range(3):
+        client.post("/v1/jobs", json={"prompt": "a"})
+    assert "\npenstock_search_behind_jobs 3.0\n" in keyless.get("/metrics").text
+    index(database)
+    assert "\npenstock_search_behind_jobs 0.0\n" in keyless.get("/metrics").text
 
 
 def test_requests_are_counted_by_route(client: TestClient, keyless: TestClient) -> None:

@@ -46,6 +46,7 @@ LOOKS: dict[str, Callable[[Session], object]] = {
     **{f"list by {name}": partial(listed, filters) for name, filters in FILTERS.items()},
     **{f"count by {name}": partial(counted, filters) for name, filters in FILTERS.items()},
     "activity": lambda s: agents.activity(s, TENANT, ["ada"]),
+    "behind": documents.behind,
     "pending": lambda s: documents.pending(s, 9, 9),
     "stale": lambda s: documents.stale(s, 9),
     "horizon": documents.horizon,
