@@ -89,15 +89,21 @@ class Stock:
                 self.store(quick, min(size, more - first), tenant, hoards=self.hoarded and number % 2 == 0)
 
     def replace(self, taken: Sequence[Claim]) -> None:
-        """Store a new job for each that was taken, of the same tenants, and of the hoarder as many."""
+        """Store a new job for each that was taken, of the same tenants, and of the hoarder as many.
+
+        None is for later: those that were taken were not, and in the end all that waits would be.
+        """
         whose = Counter((claim.tenant_id, claim.agent == HOARDER) for claim in taken)
         with closing(relaxed(self.database)) as quick:
             for (tenant, hoards), size in whose.items():
-                self.store(quick, size, tenant, hoards=hoards)
+                self.store(quick, size, tenant, hoards=hoards, later=False)
 
-    def store(self, to: Database, size: int, tenant: str = TENANT, *, hoards: bool = False) -> None:
-        """Store so many jobs of a tenant in one transaction."""
-        new = [self._job(number, tenant, hoards=hoards) for number in islice(self._numbers, size)]
+    def store(
+        self, to: Database, size: int, tenant: str = TENANT, *, hoards: bool = False, later: bool = True
+    ) -> None:
+        """Store so many jobs of a tenant in one transaction, some of them for ``later``."""
+        numbers = islice(self._numbers, size)
+        new = [self._job(number, tenant, hoards=hoards, later=later) for number in numbers]
         queue = self.settings.queue
         offsets = {
             Priority.INTERACTIVE: queue.offset_interactive,
@@ -107,7 +113,7 @@ class Stock:
         with to.write() as session:
             submit(session, new, offsets, "bench", utcnow())
 
-    def _job(self, number: int, tenant: str, *, hoards: bool) -> NewJob:
+    def _job(self, number: int, tenant: str, *, hoards: bool, later: bool) -> NewJob:
         agent = f"agent-{number // 50}" if number % 50 < TURNS else None
         text = f"{number} {next(self._texts)}"
         return NewJob(
@@ -119,7 +125,7 @@ class Stock:
             max_attempts=3,
             priority=_PRIORITIES[number // 7 % len(_PRIORITIES)],
             agent=HOARDER if hoards else agent,
-            run_at=utcnow() + LATER if number % 50 == 49 and not hoards else None,
+            run_at=utcnow() + LATER if number % 50 == 49 and later and not hoards else None,
             metadata={"number": str(number)},
             tags=tags(number),
         )

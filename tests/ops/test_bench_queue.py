@@ -102,6 +102,16 @@ def test_an_agent_that_holds_half(filled: Filled) -> None:
     assert after[State.QUEUED] + after[State.SCHEDULED] == before[State.QUEUED] + before[State.SCHEDULED]
 
 
+def test_what_was_taken_is_replaced_by_what_can_be_taken(filled: Filled) -> None:
+    """However long a rate is measured, jobs for later do not come to be all that waits."""
+    made = filled(False)
+    before = states(made)
+    hands = Hands(made.database, made.settings)
+    for _ in range(6):
+        cycles.rate(made, hands, 20, 20)
+    assert states(made)[State.SCHEDULED] == before[State.SCHEDULED] > 0
+
+
 def test_a_rate_of_too_few_jobs(filled: Filled) -> None:
     """When the queue runs dry there is no rate, and that is told."""
     made = filled(False)
