@@ -50,7 +50,8 @@ def looks(waiting: int, middle: datetime) -> Iterator[Look]:
         ("by time, before", {"created_before": middle.isoformat()}),
         ("by text, common", {"text": "status"}),
         ("by text, rare", {"text": f"{waiting // 2} "}),
-        ("by text, not there", {"text": "unheard-of"}),
+        ("by text, not there", {"text": "unheard-of"}),  # "of" begins a word of every job
+        ("by text, in every job", {"text": "of"}),
         ("by text and state", {"text": "status", "state": "failed"}),
     ):
         yield Look(f"list {name}", params=params)
@@ -62,6 +63,7 @@ def looks(waiting: int, middle: datetime) -> Iterator[Look]:
         ("by tag, common", {"tag": "nightly"}),
         ("by text, common", {"text": "status"}),
         ("by text, rare", {"text": f"{waiting // 2} "}),
+        ("by text, in every job", {"text": "of"}),
         ("by text and state", {"text": "status", "state": "failed"}),
     ):
         yield Look(f"count {name}", "/v1/jobs/count", params)
