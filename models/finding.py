@@ -180,21 +180,26 @@ class Search:
     def _by_words(self, terms: Terms, near: Sequence[Way], most: int, *, newest: bool) -> Iterator[Way]:
         """The index for words, and the ``near`` jobs where it is not quick.
 
-        SQLite's index tells of the newest first, however common whole words are; but all that have a
-        beginning it puts together before it tells of any: so it is asked for whole words alone as
-        long as these may be enough. PostgreSQL finds all that have the words and sorts them.
+        Either index puts together all that have a beginning before it tells of any: so it is asked for whole
+        words alone as long as these may be enough. For these SQLite's tells of the newest first,
+        however common they are; PostgreSQL finds all that have them, and sorts.
         """
-        hits = self._hits(terms, most)
+        whole = Terms(terms.whole, None)
+        begins = bool(terms.whole) and terms.start is not None
         if self._session.get_bind().dialect.name == "postgresql":
-            yield from [*near, hits]
+            yield from near
+            if begins and search.are_rare(self._session, self._tenant_id, whole):
+                yield self._hits(whole, min(most, NEAR), reads=True)
+            yield self._hits(terms, most)
         elif terms.start is None:
-            yield from [hits, *near]
+            yield from [self._hits(terms, most), *near]
         else:
             if not newest:
                 yield self._hits(terms.ended, most, gives_all=False)
-            if terms.whole:
-                yield self._hits(Terms(terms.whole, None), min(most, NEAR), reads=True)
-            yield from [*near, hits]
+            if begins:
+                yield self._hits(whole, min(most, NEAR), reads=True)
+            yield from near
+            yield self._hits(terms, most)
 
     def _hits(self, terms: Terms, most: int, *, reads: bool = False, gives_all: bool = True) -> Way:
         """What the index holds for words."""

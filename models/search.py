@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, column, func, literal_column, select, table
 from sqlalchemy import cast as sql_cast
+from sqlalchemy import text as sql_text
 from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.orm import Session
 
@@ -17,6 +18,9 @@ from models.words import Terms, code
 
 SCAN = 2_000
 """Jobs without a document, or with a stale one, through whose texts one request looks at most."""
+
+RARE = 20_000
+"""Documents below whose number PostgreSQL is asked for whole words alone: it reads and sorts all of them."""
 
 _ID = re.compile(r"job_[0-9a-f]{12,32}")
 """An id or the beginning of one; twelve digits are a millisecond, and few jobs share it."""
@@ -43,6 +47,14 @@ def hits(session: Session, tenant_id: str, terms: Terms) -> tuple[Any, Select[An
     return Document.seq + 0, select(Document.seq).where(_tsquery(tenant_id, terms))
 
 
+def are_rare(session: Session, tenant_id: str, terms: Terms) -> bool:
+    """Whether few documents have the terms: PostgreSQL's planner knows common words by its statistics."""
+    explain = sql_text("EXPLAIN (FORMAT JSON) SELECT FROM documents WHERE words @@ CAST(:asked AS tsquery)")
+    ((explained,),) = session.scalars(explain, {"asked": _asked_of_postgresql(tenant_id, terms)}).all()
+    expected: int = explained["Plan"]["Plan Rows"]
+    return expected < RARE
+
+
 def holds(session: Session, tenant_id: str, terms: Terms) -> ColumnElement[bool]:
     """The condition for a job that its document has the terms: for jobs found otherwise."""
     mine = select(Document.seq).where(Document.seq == Job.seq)
@@ -62,10 +74,14 @@ def _asked(tenant_id: str, terms: Terms) -> str:
 
 
 def _tsquery(tenant_id: str, terms: Terms) -> ColumnElement[bool]:
+    return Document.words.op("@@")(sql_cast(_asked_of_postgresql(tenant_id, terms), TSQUERY))
+
+
+def _asked_of_postgresql(tenant_id: str, terms: Terms) -> str:
     prefix = code(tenant_id)
     asked = [f"'{prefix}{word}'" for word in terms.whole]
     asked += [] if terms.start is None else [f"'{prefix}{terms.start}':*"]
-    return Document.words.op("@@")(sql_cast(" & ".join(asked), TSQUERY))
+    return " & ".join(asked)
 
 
 @dataclass(frozen=True, slots=True)

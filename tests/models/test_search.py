@@ -171,8 +171,34 @@ def test_a_page_asks_the_index_of_postgresql_once(
     index(postgres_database)
     monkeypatch.setattr(finding, "NEAR", 2)
     with asked_of_the_index(postgres_database) as seen, postgres_database.read() as session:
-        listing.page(session, TENANT, Filters(text="unheard-of"), None, 0)
+        listing.page(session, TENANT, Filters(text="unheard of"), None, 0)
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        ("unheard-of", [Terms(("unheard",), None)]),
+        ("of-unheard", [Terms(("of",), "unheard")]),
+    ],
+)
+def test_postgresql_is_asked_for_rare_words_alone(
+    postgres_database: Database, monkeypatch: pytest.MonkeyPatch, words: str, asked: list[Terms]
+) -> None:
+    """Not for a beginning beside them that may be common; for common words beside a beginning, for both."""
+    desk = Desk(postgres_database)
+    desk.submit(*(new_job("one of many") for _ in range(30)))
+    index(postgres_database)
+    with postgres_database.write() as session:
+        session.execute(text("ANALYZE documents"))
+    monkeypatch.setattr(finding, "NEAR", 2)
+    monkeypatch.setattr(search, "RARE", 20)
+    seen: list[Terms] = []
+    hits = search.hits
+    monkeypatch.setattr(search, "hits", lambda s, tenant, terms: seen.append(terms) or hits(s, tenant, terms))
+    with postgres_database.read() as session:
+        found = listing.page(session, TENANT, Filters(text=words), None, 1)
+    assert (found.jobs, found.last, seen) == ([], None, asked)
 
 
 def test_the_error_is_found_at_once_and_for_good(desk: Desk) -> None:
