@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import pytest
-from sqlalchemy import delete, event, text
+from sqlalchemy import Select, delete, event, text
 
 from models import bulks, documents, finding, listing, retention, search
-from models.database import Database
+from models.database import Database, Session
 from models.documents import Document, StaleDocument
 from models.finding import Filters
 from models.job_rows import Job
@@ -195,7 +196,12 @@ def test_postgresql_is_asked_for_rare_words_alone(
     monkeypatch.setattr(search, "RARE", 20)
     seen: list[Terms] = []
     hits = search.hits
-    monkeypatch.setattr(search, "hits", lambda s, tenant, terms: seen.append(terms) or hits(s, tenant, terms))
+
+    def noted(session: Session, tenant_id: str, terms: Terms) -> tuple[Any, Select[Any]]:
+        seen.append(terms)
+        return hits(session, tenant_id, terms)
+
+    monkeypatch.setattr(search, "hits", noted)
     with postgres_database.read() as session:
         found = listing.page(session, TENANT, Filters(text=words), None, 1)
     assert (found.jobs, found.last, seen) == ([], None, asked)
