@@ -8,6 +8,7 @@ from models import (
     agents,
     audit,
     bulks,
+    commands,
     costs,
     counters,
     documents,
@@ -17,14 +18,15 @@ from models import (
     keys,
     live,
     messages,
+    runtime,
     tenants,
     workers,
 )
 from models.base import Base
 
 NOUNS = (
-    agents, audit, bulks, costs, counters, documents, events,
-    idempotency, job_rows, keys, live, messages, tenants, workers,
+    agents, audit, bulks, commands, costs, counters, documents, events,
+    idempotency, job_rows, keys, live, messages, runtime, tenants, workers,
 )  # fmt: skip
 """The modules that declare tables or indexes."""
 

@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import cast
+from urllib.parse import quote
 
-from sqlalchemy import Executable, Select, String, Table, UniqueConstraint, func, select, tuple_, update
+from sqlalchemy import (
+    BigInteger,
+    Executable,
+    Integer,
+    Select,
+    String,
+    Table,
+    UniqueConstraint,
+    delete,
+    func,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from models.base import Base, UtcDateTime
+from models import audit
+from models.base import Base, UtcDateTime, upsert
 from models.ids import new_id
 from models.job_rows import Job
 from models.states import State
 
 
 class Agent(Base):
-    """A name, unique within its tenant, under which a conversation goes on."""
+    """A name, unique within its tenant, under which a conversation goes on.
+
+    ``held_…`` is what a worker said last of the conversation's cache (see :mod:`models.caches`).
+    ``hits`` counts jobs that found something cached, ``hit_tokens`` what they found, and
+    ``prompt_tokens`` what all of the agent's jobs had to read.
+    """
 
     __tablename__ = "agents"
     __table_args__ = (UniqueConstraint("tenant_id", "name"),)
@@ -28,16 +48,46 @@ class Agent(Base):
     name: Mapped[str] = mapped_column(String(128))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     last_used_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    held_tokens: Mapped[int] = mapped_column(Integer, server_default="0")
+    held_where: Mapped[str] = mapped_column(String(8), server_default="none")
+    held_llm: Mapped[str | None] = mapped_column(String(64))
+    held_by: Mapped[str | None] = mapped_column(String(40))
+    held_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    hits: Mapped[int] = mapped_column(Integer, server_default="0")
+    hit_tokens: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    prompt_tokens: Mapped[int] = mapped_column(BigInteger, server_default="0")
 
+
+@dataclass(slots=True)
+class Reading:
+    """What ended jobs of an agent read, and what of it was cached: named as in :class:`Agent`."""
+
+    hits: int = 0
+    hit_tokens: int = 0
+    prompt_tokens: int = 0
+
+    def add(self, job: Job) -> None:
+        """Count one more; a job that never ran has read nothing."""
+        cached = job.cached_tokens or 0
+        self.hits += cached > 0
+        self.hit_tokens += cached
+        self.prompt_tokens += job.prompt_tokens or 0
+
+
+NOTHING = Reading()
 
 AT_ONCE = 500
 """Agents that one statement names."""
 
 
 def _touch(insert: type[sqlite.Insert] | type[postgresql.Insert]) -> Executable:
-    statement = insert(cast(Table, Agent.__table__))
+    """In one statement: an agent is made or its use noted, and what its jobs read is added up."""
+    agents = cast(Table, Agent.__table__)
+    statement = insert(agents)
+    new = statement.excluded
+    counts = {name: agents.c[name] + new[name] for name in ("hits", "hit_tokens", "prompt_tokens")}
     return statement.on_conflict_do_update(
-        index_elements=["tenant_id", "name"], set_={"last_used_at": statement.excluded.last_used_at}
+        index_elements=["tenant_id", "name"], set_={"last_used_at": new.last_used_at, **counts}
     )
 
 
@@ -50,7 +100,7 @@ def touch(session: Session, tenant_id: str, name: str, now: datetime) -> None:
     The lock is what makes "does an earlier job of this agent still go on?" a
     question with one answer when two clients submit at once.
     """
-    _touch_many(session, tenant_id, [name], now)
+    _touch_many(session, tenant_id, [name], now, {})
 
 
 def lock(session: Session, job_ids: Collection[str]) -> None:
@@ -75,16 +125,25 @@ def is_busy(session: Session, tenant_id: str, name: str) -> bool:
 
 
 def release_behind(session: Session, jobs: Iterable[Job], now: datetime) -> list[str]:
-    """:func:`release_many` for the agents of some jobs, of whatever tenants."""
-    names: dict[str, set[str]] = {}
+    """:func:`release_many` for the agents of some jobs that ended or became due, of whatever tenants.
+
+    What the jobs read is counted in the statement by which their agents are touched.
+    """
+    read: dict[str, dict[str, Reading]] = {}
     for job in jobs:
         if job.agent is not None:
-            names.setdefault(job.tenant_id, set()).add(job.agent)
-    freed = (release_many(session, tenant_id, names[tenant_id], now) for tenant_id in sorted(names))
+            read.setdefault(job.tenant_id, {}).setdefault(job.agent, Reading()).add(job)
+    freed = (release_many(session, tenant_id, names, now, names) for tenant_id, names in sorted(read.items()))
     return [job_id for ids in freed for job_id in ids]
 
 
-def release_many(session: Session, tenant_id: str, names: Iterable[str], now: datetime) -> list[str]:
+def release_many(
+    session: Session,
+    tenant_id: str,
+    names: Iterable[str],
+    now: datetime,
+    read: Mapping[str, Reading] | None = None,
+) -> list[str]:
     """Make the first job that has not ended claimable, for each of some agents; returns their ids.
 
     Not where it is not queued (nothing overtakes a job that waits for its time), nor where another
@@ -95,7 +154,7 @@ def release_many(session: Session, tenant_id: str, names: Iterable[str], now: da
     ready: list[str] = []
     for first in range(0, len(ordered), AT_ONCE):
         some = ordered[first : first + AT_ONCE]
-        _touch_many(session, tenant_id, some, now)
+        _touch_many(session, tenant_id, some, now, read or {})
         ready += _release(session, tenant_id, some)
     return ready
 
@@ -128,12 +187,18 @@ def _release(session: Session, tenant_id: str, names: Sequence[str]) -> list[str
     return list(session.scalars(select(Job.id).where(*queued).order_by(Job.seq)))
 
 
-def _touch_many(session: Session, tenant_id: str, names: Sequence[str], now: datetime) -> None:
+def _touch_many(
+    session: Session, tenant_id: str, names: Sequence[str], now: datetime, read: Mapping[str, Reading]
+) -> None:
     """:func:`touch` for agents in order of their names, so that two who lock some never deadlock."""
     rows = [
-        {"id": new_id("agent"), "tenant_id": tenant_id, "name": name, "created_at": now, "last_used_at": now}
-        for name in names
-    ]
+        {
+            "id": new_id("agent"), "tenant_id": tenant_id, "name": name, "created_at": now,
+            "last_used_at": now, "hits": found.hits, "hit_tokens": found.hit_tokens,
+            "prompt_tokens": found.prompt_tokens,
+        }
+        for name, found in ((name, read.get(name, NOTHING)) for name in names)
+    ]  # fmt: skip
     session.execute(_TOUCH[session.get_bind().dialect.name], rows)
 
 
@@ -143,9 +208,40 @@ def _going_on(tenant_id: str, name: str) -> Select[int]:
     )
 
 
-def find(session: Session, tenant_id: str, name: str) -> Agent | None:
-    """One agent of a tenant by its name."""
-    return session.scalar(select(Agent).where(Agent.tenant_id == tenant_id, Agent.name == name))
+def find(session: Session, tenant_id: str, name: str, *, lock: bool = False) -> Agent | None:
+    """One agent of a tenant by its name; locked, if asked, none of its jobs can be submitted meanwhile."""
+    query = select(Agent).where(Agent.tenant_id == tenant_id, Agent.name == name)
+    return session.scalar(query.with_for_update() if lock else query)
+
+
+def create(session: Session, tenant_id: str, name: str, actor: str, now: datetime) -> bool:
+    """Make an agent before its first job, on record; False if it is there."""
+    agent_id = new_id("agent")
+    row = upsert(session, Agent).values(
+        id=agent_id, tenant_id=tenant_id, name=name, created_at=now, last_used_at=now
+    )
+    made = session.scalar(row.on_conflict_do_nothing().returning(Agent.id)) is not None
+    if made:
+        audit.record(session, [audit.row(tenant_id, actor, "agent.create", agent_id, now, name=name)])
+    return made
+
+
+def remove(session: Session, agent: Agent, actor: str, now: datetime) -> None:
+    """Delete an agent that was found under lock, on record; its jobs stay, and so do its caches.
+
+    Raises:
+        ValueError: a job of it has not ended.
+    """
+    if is_busy(session, agent.tenant_id, agent.name):
+        raise ValueError(f"a job of {agent.name} has not ended")
+    session.execute(delete(Agent).where(Agent.id == agent.id))
+    act = audit.row(agent.tenant_id, actor, "agent.delete", agent.id, now, name=agent.name)
+    audit.record(session, [act])
+
+
+def owner(tenant_id: str, name: str) -> str:
+    """What names an agent among those of all tenants, whatever they are called: no two have it in common."""
+    return f"{quote(tenant_id, safe='')}/{name}"
 
 
 def listed(session: Session, tenant_id: str, after: str, limit: int) -> list[Agent]:

@@ -17,10 +17,12 @@ from sqlalchemy.orm import Session, aliased
 
 from models import counters
 from models.bulks import Bulk
+from models.commands import Command, CommandState
 from models.costs import Cost
 from models.events import Event
 from models.job_rows import Attempt, Job, Payload, Result
 from models.states import TERMINAL, State
+from models.workers import Worker
 
 SAMPLES = 5
 """Offenders that are named for each rule that is broken."""
@@ -61,6 +63,7 @@ def _rules() -> Iterator[tuple[str, Select[Any]]]:
     yield from _of_ends()
     yield from _of_attempts()
     yield from _of_order()
+    yield from _of_commands()
     over = select(Bulk.id).where(
         Bulk.total < select(func.count()).where(Job.bulk_id == Bulk.id).scalar_subquery()
     )
@@ -128,6 +131,18 @@ def _of_order() -> Iterator[tuple[str, Select[Any]]]:
         before.seq != Job.seq,
     )
     yield "an agent's first job can be claimed", queued.where(Job.agent.is_not(None), ~earlier)
+
+
+def _of_commands() -> Iterator[tuple[str, Select[Any]]]:
+    ids, waits = select(Command.id), Command.state == CommandState.WAITING
+    ended = Command.state.in_((CommandState.DONE, CommandState.FAILED))
+    yield (
+        "a command has a time of its end if and only if it has ended",
+        ids.where(ended != Command.ended_at.is_not(None)),
+    )
+    yield "a command is taken, and no longer waits", ids.where(waits != Command.taken_by.is_(None))
+    gone = ~exists().where(Worker.id == Command.taken_by, Worker.ended_at.is_(None))
+    yield "a command runs only on a worker that lives", ids.where(Command.state == CommandState.RUNNING, gone)
 
 
 def _file(session: Session) -> Iterator[Breach]:

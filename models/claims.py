@@ -8,7 +8,7 @@ worker down are taken a few at a time (:mod:`models.suspicion`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -29,7 +29,7 @@ from models import events, queues, suspicion, tenants
 from models.counters import Deltas
 from models.job_rows import Attempt, Job, Payload
 from models.jobs import state_event
-from models.lanes import lanes
+from models.lanes import SHARED, lanes
 from models.states import Priority, State
 from models.tenants import Mode, Queue, Tenant
 
@@ -68,6 +68,12 @@ class Claim:
     priority: Priority = Priority.STANDARD
     rank: int = 0
     spent_seconds: float = 0.0
+    shares_prefixes: bool = False
+
+    @property
+    def salt(self) -> str:
+        """What the names of the job's caches are salted with: see :func:`models.tenants.salt`."""
+        return tenants.salt(self.tenant_id, shares_prefixes=self.shares_prefixes)
 
     @property
     def ready_at(self) -> datetime | None:
@@ -131,6 +137,16 @@ def any_claimable(session: Session, llm: str) -> bool:
     return session.scalar(query.limit(1)) is not None
 
 
+def wanted(session: Session, llms: Collection[str]) -> list[str]:
+    """Those of some LLMs of whose jobs a worker could claim one now; takes no lock.
+
+    What is in a paused queue cannot be claimed, nor what is of a tenant that runs as many as it may.
+    """
+    modes = queues.modes(session, llms)
+    open_ = [llm for llm in llms if modes[llm] != Mode.PAUSED]
+    return [llm for llm in open_ if any(_room(session, lane) > 0 for lane in lanes(session, llm))]
+
+
 def any_ahead(session: Session, llm: str, parkable: Sequence[Place]) -> bool:
     """Whether :func:`claim_ahead` may find a job; takes no lock."""
     if not parkable or queues.modes(session, [llm])[llm] == Mode.PAUSED:
@@ -180,7 +196,7 @@ def _look(session: Session, worker_id: str, llm: str) -> _State:
 
 def _rooms(session: Session, llm: str, limit: int) -> dict[str, int]:
     """How many jobs of each lane may be taken: of a limited one no more than may run."""
-    rooms = {lane: min(limit, _room(session, lane)) if lane else limit for lane in lanes(session, llm)}
+    rooms = {lane: min(limit, _room(session, lane, lock=True)) for lane in lanes(session, llm)}
     return {lane: room for lane, room in rooms.items() if room > 0}
 
 
@@ -213,16 +229,18 @@ def _within(rooms: Mapping[str, int], jobs: Sequence[Job]) -> list[Job]:
     return taken
 
 
-def _room(session: Session, tenant_id: str) -> int:
-    """How many more jobs of a tenant may run; its row stays locked, so that no two workers count at once."""
-    most = session.scalar(
-        select(Tenant.max_running)
-        .where(Tenant.id == tenant_id, Tenant.max_running.is_not(None))
-        .with_for_update()
-    )
+def _room(session: Session, lane: str, *, lock: bool = False) -> int:
+    """How many more jobs of a lane may run.
+
+    With ``lock`` the row of its tenant stays locked, so that no two workers count at once.
+    """
+    if lane == SHARED:
+        return NO_LIMIT
+    query = select(Tenant.max_running).where(Tenant.id == lane, Tenant.max_running.is_not(None))
+    most = session.scalar(query.with_for_update() if lock else query)
     if most is None:
         return NO_LIMIT
-    running = select(func.count()).where(Job.tenant_id == tenant_id, Job.state == State.RUNNING)
+    running = select(func.count()).where(Job.tenant_id == lane, Job.state == State.RUNNING)
     return most - int(session.scalar(running) or 0)
 
 
@@ -256,8 +274,10 @@ def _attempt(job: Job, worker_id: str, now: datetime) -> dict[str, object]:
 
 
 def _claims(session: Session, jobs: Sequence[Job], firsts: dict[str, bool], now: datetime) -> list[Claim]:
-    query = select(Payload).where(Payload.job_id.in_([job.id for job in jobs]))
-    payloads = {payload.job_id: payload for payload in session.scalars(query)}
+    query = select(Payload, Tenant.shares_prefixes).outerjoin(Tenant, Tenant.id == Payload.tenant_id)
+    rows = session.execute(query.where(Payload.job_id.in_([job.id for job in jobs]))).all()
+    payloads = {payload.job_id: payload for payload, _ in rows}
+    sharing = {payload.tenant_id for payload, shares in rows if shares}
     return [
         Claim(
             job_id=job.id,
@@ -278,6 +298,7 @@ def _claims(session: Session, jobs: Sequence[Job], firsts: dict[str, bool], now:
             priority=Priority(job.priority),
             rank=job.rank,
             spent_seconds=payloads[job.id].spent_seconds,
+            shares_prefixes=job.tenant_id in sharing,
         )
         for job in jobs
     ]

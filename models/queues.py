@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
-from models import audit, counters
+from models import audit, counters, runtime
 from models.base import upsert
 from models.counters import Counter
 from models.job_rows import Job
@@ -32,6 +32,22 @@ def steer(session: Session, llm: str, mode: Mode, tenant_id: str, actor: str, no
     session.execute(row.on_conflict_do_update(index_elements=["llm"], set_={"mode": mode}))
     audit.record(session, [audit.row(tenant_id, actor, ACTS[mode], llm, now)])
     return True
+
+
+def set_window(
+    session: Session, llm: str, window_ms: float, tenant_id: str, actor: str, now: datetime
+) -> bool:
+    """Let the workers of an LLM gather arrivals for so long, on record; False if they do already."""
+    if not runtime.put(session, llm, runtime.WINDOW_MS, window_ms, now):
+        return False
+    audit.record(session, [audit.row(tenant_id, actor, "queue.window", llm, now, window_ms=window_ms)])
+    return True
+
+
+def window(session: Session, llm: str) -> float | None:
+    """What was set by :func:`set_window`; None where the settings hold."""
+    found: float | None = runtime.of(session, llm).get(runtime.WINDOW_MS)
+    return found
 
 
 def modes(session: Session, names: Collection[str]) -> dict[str, Mode]:

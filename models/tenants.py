@@ -11,6 +11,7 @@ from typing import cast
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Executable,
     Integer,
     SmallInteger,
@@ -18,6 +19,7 @@ from sqlalchemy import (
     Table,
     bindparam,
     case,
+    false,
     func,
     select,
 )
@@ -36,7 +38,8 @@ class Tenant(Base):
 
     ``weight`` is the share of the queue, ``max_running`` how many jobs run at
     once (none: as many as there is room for), ``max_waiting`` how many may wait
-    (none: what the settings say).
+    (none: what the settings say). ``shares_prefixes`` says whether what is computed of its prompts
+    serves other tenants that share theirs, and the other way round.
     """
 
     __tablename__ = "tenants"
@@ -46,6 +49,7 @@ class Tenant(Base):
     weight: Mapped[int] = mapped_column(Integer, default=1)
     max_running: Mapped[int | None] = mapped_column(Integer)
     max_waiting: Mapped[int | None] = mapped_column(Integer)
+    shares_prefixes: Mapped[bool] = mapped_column(Boolean, server_default=false())
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
@@ -135,7 +139,7 @@ def listed(session: Session) -> list[Tenant]:
 
 
 def change(session: Session, tenant_id: str, values: Mapping[str, int | None]) -> Tenant | None:
-    """Set ``weight``, ``max_running`` or ``max_waiting`` of a tenant; None if there is no such tenant.
+    """Set ``weight``, ``shares_prefixes`` or a limit of a tenant; None if there is no such tenant.
 
     Jobs that are there stay in their lanes: see :func:`models.lanes.move`.
     """
@@ -145,6 +149,17 @@ def change(session: Session, tenant_id: str, values: Mapping[str, int | None]) -
             setattr(tenant, name, value)
         session.flush()
     return tenant
+
+
+def salt(tenant_id: str, *, shares_prefixes: bool) -> str:
+    """What the names of a tenant's caches begin with: the same for all that share, its own for another."""
+    return "" if shares_prefixes else tenant_id
+
+
+def salt_of(session: Session, tenant_id: str) -> str:
+    """:func:`salt` for a tenant by its row; one without a row shares nothing."""
+    shares = session.scalar(select(Tenant.shares_prefixes).where(Tenant.id == tenant_id))
+    return salt(tenant_id, shares_prefixes=bool(shares))
 
 
 def settle(session: Session, tenant_id: str) -> None:

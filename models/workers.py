@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Boolean, Integer, String, delete, select, update
+from sqlalchemy import JSON, BigInteger, Integer, String, delete, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from models import commands
 from models.base import Base, UtcDateTime, upsert
 from models.job_rows import Job
 from models.states import State
@@ -16,7 +19,9 @@ from models.states import State
 class Worker(Base):
     """A process of ours. ``beats`` is raised for as long as it lives: liveness trusts no clock.
 
-    ``llm`` is the alias of the LLM that an inference worker has loaded.
+    ``llm`` is the alias of the LLM that an inference worker has loaded. ``llms`` are the aliases that
+    its process can load, each with null, or with why it could not when it tried last; they are not told
+    before the process has loaded any.
     """
 
     __tablename__ = "workers"
@@ -24,6 +29,7 @@ class Worker(Base):
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     kind: Mapped[str] = mapped_column(String(16))
     llm: Mapped[str | None] = mapped_column(String(64))
+    llms: Mapped[dict[str, str | None]] = mapped_column(JSON, default=dict, server_default="{}")
     host: Mapped[str] = mapped_column(String(255))
     pid: Mapped[int] = mapped_column(Integer)
     beats: Mapped[int] = mapped_column(BigInteger, default=0)
@@ -34,7 +40,7 @@ class Worker(Base):
 
 
 class Llm(Base):
-    """What a worker says of the LLM it serves under an alias."""
+    """What a worker says of an LLM that it has loaded under an alias; it stays true when it is unloaded."""
 
     __tablename__ = "llms"
 
@@ -44,7 +50,6 @@ class Llm(Base):
     vocabulary: Mapped[int] = mapped_column(Integer)
     fingerprint: Mapped[str] = mapped_column(String(64))
     tokenizer: Mapped[str] = mapped_column(String(1024))
-    ready: Mapped[bool] = mapped_column(Boolean)
     jobs_per_second: Mapped[float | None]
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
@@ -69,11 +74,10 @@ def stands(session: Session, worker_id: str) -> bool:
 
 
 def end(session: Session, worker_id: str, now: datetime) -> None:
-    """Note that a worker has stopped or is lost; an LLM that nobody else serves is not ready any more."""
+    """Note that a worker has stopped or is lost: others take its commands."""
     mine = update(Worker).where(Worker.id == worker_id, Worker.ended_at.is_(None))
-    llms_ended = session.scalars(mine.values(ended_at=now).returning(Worker.llm)).all()
-    for alias in filter(None, llms_ended):
-        note_readiness(session, alias)
+    session.execute(mine.values(ended_at=now))
+    commands.give_back(session, worker_id, now)
 
 
 def alive(session: Session) -> list[Worker]:
@@ -84,6 +88,19 @@ def alive(session: Session) -> list[Worker]:
 def serving(session: Session, llm: str) -> list[str]:
     """The ids of living workers that have loaded an LLM."""
     return list(session.scalars(select(Worker.id).where(Worker.ended_at.is_(None), Worker.llm == llm)))
+
+
+def posts(session: Session, aliases: Collection[str]) -> list[tuple[str, str | None]]:
+    """Whom a command for all goes to: (LLM, worker) for each living worker that has loaded one.
+
+    Those of ``aliases`` that none has loaded come with None, for whoever does. None of the workers
+    can be declared lost before the transaction ends, as in :func:`stands`.
+    """
+    loaded = select(Worker.llm, Worker.id).where(Worker.ended_at.is_(None), Worker.llm.is_not(None))
+    found = session.execute(loaded.order_by(Worker.id).with_for_update(read=True)).all()
+    living = [(str(llm), worker_id) for llm, worker_id in found]
+    served = {llm for llm, _ in living}
+    return [*living, *((alias, None) for alias in aliases if alias not in served)]
 
 
 def orphaned(session: Session) -> list[str]:
@@ -104,23 +121,40 @@ def publish_llm(session: Session, llm: Llm) -> None:
 
 
 def serve(session: Session, worker_id: str, alias: str) -> None:
-    """Note that a worker has loaded an LLM, which is ready now if the worker was not declared lost."""
-    # An end locks the worker's row before the LLM's. The LLM's may be ours already (publish_llm), and
-    # still none waits for the other: an end wants the row of the LLM only where this has been committed.
+    """Note that a worker has loaded an LLM."""
     session.execute(update(Worker).where(Worker.id == worker_id).values(llm=alias))
-    note_readiness(session, alias)
 
 
-def note_readiness(session: Session, alias: str) -> None:
-    """Have an LLM's row say whether a living worker serves it.
+def tell(session: Session, worker_ids: Collection[str], llms: Mapping[str, str | None]) -> None:
+    """Note what the process of some workers can load, and why it cannot load the rest."""
+    session.execute(update(Worker).where(Worker.id.in_(worker_ids)).values(llms=dict(llms)))
 
-    Workers come and go at once. Each locks the row first and then looks, in a statement
-    of its own: on PostgreSQL that one sees what those wrote who had the lock before.
-    """
-    mine = Llm.alias == alias
-    session.execute(select(Llm.alias).where(mine).with_for_update())
-    served = select(Worker.id).where(Worker.ended_at.is_(None), Worker.llm == alias).exists()
-    session.execute(update(Llm).where(mine).values(ready=served))
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How it stands with an LLM: whether a living worker has loaded it, can load it, or why none can."""
+
+    is_loaded: bool = False
+    can_load: bool = False
+    trouble: str | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether its jobs will run: at once, or when it has been loaded."""
+        return self.is_loaded or self.can_load
+
+
+def standings(living: Iterable[Worker]) -> dict[str, Standing]:
+    """How it stands with each LLM that one of these workers has loaded, can load or has tried to."""
+    found: dict[str, Standing] = {}
+    for worker in living:
+        for alias, trouble in worker.llms.items():
+            known = found.get(alias, Standing())
+            can_load = known.can_load or trouble is None
+            found[alias] = replace(known, can_load=can_load, trouble=known.trouble or trouble)
+        if worker.llm is not None:
+            found[worker.llm] = replace(found.get(worker.llm, Standing()), is_loaded=True)
+    return found
 
 
 def publish_rate(session: Session, alias: str, jobs_per_second: float, now: datetime) -> None:

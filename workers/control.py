@@ -1,4 +1,4 @@
-"""The worker's pulse: cancel flags and figures many times a second, a heartbeat now and then."""
+"""The worker's pulse: cancel flags, figures and commands many times a second, a heartbeat now and then."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from config.settings import Worker as WorkerSettings
 from models import jobs
 from models.database import Database, Unavailable
+from workers.commands import Commands
 from workers.identity import Identity
 from workers.vital import ends, vital_thread
 
@@ -23,7 +24,7 @@ class Subject(Protocol):
     identity: Identity
 
     def is_busy(self) -> bool:
-        """Whether any job runs; an idle worker reads nothing but its own heartbeat."""
+        """Whether any job runs: only then are flags asked for."""
 
     def is_stalled(self) -> bool:
         """Whether the engine has been at one step for too long; said once."""
@@ -50,33 +51,42 @@ class Subject(Protocol):
 class Control:
     """Looks at the database for what concerns running jobs, and tells it that this worker lives.
 
-    Two threads: a heartbeat writes and may have to wait for the database's lock, and no cancel
-    is to wait with it.
+    Threads of their own: a heartbeat writes and may have to wait for the database's lock, and so does
+    who takes commands; no cancel is to wait with them.
     """
 
     def __init__(self, database: Database, settings: WorkerSettings, subject: Subject) -> None:
         self._database = database
         self._subject = subject
+        self._control_ms = settings.control_ms
+        self._commands: Commands | None = None
         self._stopping = threading.Event()
-        rhythms = (
-            ("control", settings.control_ms, self._look),
-            ("heartbeat", settings.heartbeat_ms, self._beat),
-        )
         self._threads = [
-            vital_thread(name, partial(self._repeat, ms / 1000, act), subject.die)
-            for name, ms, act in rhythms
+            self._thread("control", settings.control_ms, self._look),
+            self._thread("heartbeat", settings.heartbeat_ms, self._beat),
         ]
+
+    def _thread(self, name: str, ms: int, act: Callable[[], None]) -> threading.Thread:
+        return vital_thread(name, partial(self._repeat, ms / 1000, act), self._subject.die)
 
     def start(self) -> None:
         """Begin to look and to beat."""
         for thread in self._threads:
             thread.start()
 
+    def obey(self, commands: Commands) -> None:
+        """Begin to take commands too; call it once the LLM is loaded, and the worker serves it."""
+        self._commands = commands
+        self._threads.append(self._thread("commands", self._control_ms, commands.look))
+        self._threads[-1].start()
+
     def stop(self, seconds: float | None = None) -> None:
         """Look and beat no more; waits at most so long for each."""
         self._stopping.set()
         for thread in self._threads:
             ends(thread, seconds)
+        if self._commands is not None:
+            self._commands.close()
 
     def _repeat(self, seconds: float, act: Callable[[], None]) -> None:
         while not self._stopping.wait(seconds):

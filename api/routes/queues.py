@@ -1,4 +1,4 @@
-"""Queues: how deep they are; pause, drain and resume one."""
+"""Queues: how deep they are; pause, drain and resume one, change its window."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from datetime import datetime
 
 from starlette.responses import Response
 
-from api.bodies import NoBody, no_body
+from api.bodies import JsonBody, NoBody, no_body
 from api.door import Desk, Seated
-from api.openapi import answers, make_router, problems
-from api.problems import Kind, Problem
+from api.explain import parse
+from api.openapi import accepts, answers, make_router, problems
 from api.views import json_answer
-from api.wire.queues import ModeView, QueueList, QueueView, WholeQueueView
+from api.wire.queues import ModeView, QueueChange, QueueList, QueueView, WholeQueueView
 from models import queues
 from models.base import utcnow
 from models.hooks import Session
@@ -41,9 +41,24 @@ def list_queues(desk: Seated) -> Response:
 )
 def get_queue(desk: Seated, llm: str) -> Response:
     """Look at the queue of one LLM."""
-    _check(desk, llm)
+    desk.check_llm(llm)
     with desk.database.read() as session:
         return json_answer(_whole(desk, session, llm))
+
+
+@router.patch(
+    "/v1/queues/{llm:path}",
+    openapi_extra=accepts(QueueChange),
+    responses=answers(200, WholeQueueView, "The queue as it is now.") | problems(400, 404, 413, 415),
+)
+def change_queue(desk: Seated, llm: str, body: JsonBody) -> Response:
+    """Change how long the workers of an LLM gather arrivals; they follow within a second."""
+    wanted, caller = parse(QueueChange, body), desk.caller
+    desk.check_llm(llm)
+    with desk.database.write() as session:
+        queues.set_window(session, llm, wanted.window_ms, caller.tenant_id, caller.key_id, utcnow())
+        view = _whole(desk, session, llm)
+    return json_answer(view)
 
 
 _STEERED = answers(200, WholeQueueView, "So it is, now or since before.") | problems(404, 413)
@@ -69,7 +84,7 @@ def resume_queue(desk: Seated, llm: str, body: NoBody) -> Response:
 
 def _steer(desk: Desk, llm: str, body: bytes, mode: Mode) -> Response:
     no_body(body)
-    _check(desk, llm)
+    desk.check_llm(llm)
     with desk.database.write() as session:
         queues.steer(session, llm, mode, desk.caller.tenant_id, desk.caller.key_id, utcnow())
         first = None if mode is Mode.PAUSED else queues.first_claimable(session, llm)
@@ -79,12 +94,6 @@ def _steer(desk: Desk, llm: str, body: bytes, mode: Mode) -> Response:
     return json_answer(view)
 
 
-def _check(desk: Desk, llm: str) -> None:
-    if llm not in desk.settings.llms:
-        near = ", ".join(desk.door.llms.near(llm))
-        raise Problem(Kind.NOT_FOUND, f"{llm[:80]!r} is not configured; there is: {near}")
-
-
 def _depths(desk: Desk, session: Session) -> list[Depth]:
     return queues.depths(session, desk.caller.tenant_id, desk.door.offsets)
 
@@ -92,11 +101,12 @@ def _depths(desk: Desk, session: Session) -> list[Depth]:
 def _whole(desk: Desk, session: Session, llm: str) -> WholeQueueView:
     mode = queues.modes(session, [llm])[llm]
     mine: Sequence[Depth] = [depth for depth in _depths(desk, session) if depth.llm == llm]
-    now = utcnow()
+    window, now = queues.window(session, llm), utcnow()
     return WholeQueueView(
         llm=llm,
         mode=mode.value,
         idle=queues.unfinished(session, llm) == 0,
+        window_ms=desk.settings.engine.window_ms if window is None else window,
         queued=sum(depth.queued for depth in mine),
         scheduled=sum(depth.scheduled for depth in mine),
         running=sum(depth.running for depth in mine),

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from api.wire.fields import View, shown
+from api.wire.fields import Body, View, shown
 from api.wire.job import PriorityName
 
 ModeName = Literal["open", "paused", "draining"]
@@ -30,11 +30,23 @@ DRAINING_EXAMPLE: dict[str, Any] = {
     "llm": "pico",
     "mode": "draining",
     "idle": False,
+    "window_ms": 10.0,
     "queued": 12,
     "scheduled": 3,
     "running": 8,
     "priorities": [EXAMPLE | {"mode": "draining"}],
 }
+
+
+class QueueChange(Body):
+    """What may be changed of a queue."""
+
+    model_config = shown({"window_ms": 25})
+
+    window_ms: Annotated[
+        float,
+        Field(ge=0, le=10_000, description="How long arrivals are gathered before they are begun together."),
+    ]
 
 
 class QueueView(View):
@@ -91,6 +103,9 @@ class WholeQueueView(View):
     idle: Annotated[
         bool,
         Field(description="No job of anybody waits or runs: a queue that was draining has run dry."),
+    ]
+    window_ms: Annotated[
+        float, Field(description="How long arrivals are gathered before they are begun together.")
     ]
     queued: int
     scheduled: int

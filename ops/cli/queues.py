@@ -1,4 +1,4 @@
-"""``penstock queue``: looking at the queues and steering them, over HTTP."""
+"""``penstock queue``: looking at the queues, steering them and setting their windows, over HTTP."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from ops.cli.invocation import Invocation
 from ops.cli.options import DataDir, Json, Key, Url
 from ops.show import document, seconds, table
 
-queue = typer.Typer(help="Look at the queues; pause, drain and resume them.", no_args_is_help=True)
+queue = typer.Typer(
+    help="Look at the queues; pause, drain and resume them, set their windows.", no_args_is_help=True
+)
 
+Window = Annotated[float, typer.Argument(metavar="MS", help="Milliseconds; 0 waits for nobody.")]
 Llm = Annotated[str, typer.Argument(metavar="LLM", help="Alias of the LLM whose queue it is.")]
 
 
@@ -66,3 +69,23 @@ def _steering(act: str, what: str) -> None:
 _steering("pause", "Begin no more jobs of an LLM; they are taken in and wait.")
 _steering("drain", "Take no more jobs of an LLM in; work off those that wait.")
 _steering("resume", "End a pause or a drain.")
+
+
+@queue.command()
+def window(
+    ctx: typer.Context,
+    llm: Llm,
+    ms: Window,
+    url: Url = None,
+    key: Key = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Set how long the workers of an LLM gather arrivals before they begin them together."""
+    call = Invocation.of(ctx, data_dir, json)
+    with call.client(url, key) as client:
+        found = client.set_window(llm, ms)
+    if call.json:
+        document(found)
+    else:
+        print(f"{found['llm']} {found['mode']} window {found['window_ms']:g} ms")

@@ -1,4 +1,4 @@
-"""``penstock tenant``: shares and limits of tenants, straight in the database, without the API."""
+"""``penstock tenant``: shares, limits and sharing of tenants, straight in the database, without the API."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from models.database import Database
     from models.tenants import Tenant
 
-tenant = typer.Typer(help="List tenants, and set their shares and limits.", no_args_is_help=True)
+tenant = typer.Typer(
+    help="List tenants; set their shares and limits, and whether they share prefixes.", no_args_is_help=True
+)
 
 BREATH_SECONDS = 0.01
 """Between two transactions that move jobs, so that other writers come in between."""
@@ -35,6 +37,14 @@ MaxRunning = Annotated[
 MaxWaiting = Annotated[
     str | None,
     typer.Option("--max-waiting", metavar="N|none", help="Jobs that may wait; none: as the settings say."),
+]
+
+SharesPrefixes = Annotated[
+    bool | None,
+    typer.Option(
+        "--share-prefixes/--no-share-prefixes",
+        help="Reuse what is computed of prompts together with other tenants that share.",
+    ),
 ]
 
 
@@ -54,8 +64,9 @@ def listed(ctx: typer.Context, data_dir: DataDir = None, json: Json = False) -> 
         for row in found.values():
             line(row)
         return
-    columns = ("tenant", ">weight", ">max running", ">max waiting", ">waiting", ">running")
-    table(None, columns, [tuple(row.values()) for row in found.values()])
+    columns = ("tenant", ">weight", ">max running", ">max waiting", "shares prefixes", ">waiting", ">running")
+    shown = ({**row, "shares_prefixes": _shown(row["shares_prefixes"])} for row in found.values())
+    table(None, columns, [tuple(row.values()) for row in shown])
 
 
 @tenant.command("set")
@@ -65,17 +76,20 @@ def change(
     weight: Weight = None,
     max_running: MaxRunning = None,
     max_waiting: MaxWaiting = None,
+    share_prefixes: SharesPrefixes = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Set the share or the limits of a tenant; what is not named stays as it is."""
+    """Set the share or the limits of a tenant, or whether it shares; what is not named stays as it is."""
     call = Invocation.of(ctx, data_dir, json)
-    values: dict[str, int | None] = {} if weight is None else {"weight": weight}
+    given = {"weight": weight, "shares_prefixes": share_prefixes}
+    values: dict[str, int | None] = {name: value for name, value in given.items() if value is not None}
     for limit, text in (("max_running", max_running), ("max_waiting", max_waiting)):
         if text is not None:
             values[limit] = _number(text, limit)
     if not values:
-        raise typer.BadParameter("say what to set: --weight, --max-running or --max-waiting")
+        options = "--weight, --max-running, --max-waiting or --[no-]share-prefixes"
+        raise typer.BadParameter(f"say what to set: {options}")
     with call.database() as database:
         changed = _store(database, name, values)
         if "max_running" in values:
@@ -97,6 +111,8 @@ def _number(text: str, limit: str) -> int | None:
 
 
 def _shown(value: int | None) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return "none" if value is None else str(value)
 
 
@@ -106,6 +122,7 @@ def _said(row: Tenant) -> dict[str, Any]:
         "weight": row.weight,
         "max_running": row.max_running,
         "max_waiting": row.max_waiting,
+        "shares_prefixes": row.shares_prefixes,
     }
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from sqlalchemy import select, text
 
 from migrations.metadata import metadata
-from models import idempotency, keys, messages, workers
+from models import commands, idempotency, keys, messages, runtime, workers
+from models.commands import Kind
 from models.database import Database
 from models.idempotency import Answer
 from tests.indexing import index
 from tests.models.desk import Desk
-from tests.rows import TENANT, at, new_job, new_llm, new_worker
+from tests.rows import LLM, TENANT, at, new_job, new_llm, new_worker
 
 
 def fill(database: Database) -> None:
@@ -27,6 +28,8 @@ def fill(database: Database) -> None:
     with database.write() as session:
         keys.create(session, TENANT, "mine", at(0))
         idempotency.remember(session, TENANT, "k", "f" * 64, Answer(202, "/", "{}"), at(0))
+        commands.issue(session, TENANT, LLM, Kind.SAVE, {"owner": f"{TENANT}/ada"}, at(0))
+        runtime.put(session, LLM, runtime.WINDOW_MS, 5, at(0))
         messages.put(session, "hints", b"hint", delay_ms=5)
         workers.publish_llm(session, new_llm())
         session.add(new_worker())

@@ -16,7 +16,9 @@ import migrations
 from migrations.metadata import FULL_TEXT, is_of_the_models, metadata
 from models.database import Database
 
-OF_NOBODY = {"tenants", "queues", "llms", "workers", "broker_messages", "alembic_version"}
+OF_NOBODY = {
+    "tenants", "queues", "llms", "workers", "broker_messages", "runtime_settings", "alembic_version",
+}  # fmt: skip
 """Tables that hold no tenant's data: tenants themselves, machines, and messages that carry only ids."""
 
 

@@ -12,7 +12,9 @@ from sqlalchemy.exc import IntegrityError
 
 from models import agents, endings, jobs, tenants
 from models.agents import Agent
+from models.audit import Audit
 from models.database import Database
+from models.endings import Usage
 from models.job_rows import Job
 from models.states import Priority, State
 from models.submission import NewJob
@@ -189,6 +191,93 @@ def test_an_agent_is_made_at_its_first_job(desk: Desk) -> None:
         assert agents.find(session, "other", "ada") is None
         assert [agent.name for agent in agents.listed(session, TENANT, "", 10)] == ["ada", "bob"]
         assert [agent.name for agent in agents.listed(session, TENANT, "ada", 10)] == ["bob"]
+
+
+def counts(desk: Desk, name: str = "ada") -> tuple[int, int, int]:
+    """Hits of an agent, what they found, and what all its jobs read."""
+    (agent,) = desk.all(Agent, name=name)
+    return agent.hits, agent.hit_tokens, agent.prompt_tokens
+
+
+def test_what_jobs_find_in_caches_adds_up(desk: Desk) -> None:
+    """Each end that counts tokens counts once for its agent; a try that is not the last one does not."""
+    desk.submit(*(turn() for _ in range(5)), turn(agent="bob"), new_job())
+    assert counts(desk) == (0, 0, 0)
+    desk.finish(*desk.claim(3), usage=Usage(prompt_tokens=100, cached_tokens=60))
+    assert (counts(desk), counts(desk, "bob")) == ((1, 60, 100), (1, 60, 100))
+    desk.finish(desk.take(), usage=Usage(prompt_tokens=40))
+    assert counts(desk) == (1, 60, 140)
+    claim = desk.take()
+    desk.fail(claim, usage=Usage(prompt_tokens=5, cached_tokens=5))
+    desk.finish(claim, usage=Usage(prompt_tokens=7, cached_tokens=7))
+    desk.wait(9)
+    desk.promote()
+    claim = desk.take()
+    desk.finish(claim, state=State.CANCELLED, usage=Usage(prompt_tokens=9, cached_tokens=8))
+    desk.cancel(desk.submit(turn())[0])
+    desk.submit(turn())
+    assert counts(desk) == (2, 68, 149)
+
+
+def test_an_agent_is_made_before_its_first_job(desk: Desk) -> None:
+    """It is made once, on record; one that is there already stays as it is."""
+
+    def make(name: str) -> bool:
+        return desk.do("create", lambda s: agents.create(s, TENANT, name, CLIENT, desk.now))
+
+    desk.submit(turn())
+    desk.wait(5)
+    assert [make(name) for name in ("ada", "bob", "bob")] == [False, True, False]
+    found = {agent.name: agent for agent in desk.all(Agent)}
+    assert {name: agent.created_at for name, agent in found.items()} == {"ada": at(0), "bob": at(5)}
+    made = [(act.subject, act.actor) for act in desk.all(Audit, action="agent.create")]
+    assert made == [(found["bob"].id, CLIENT)]
+
+
+def test_an_agent_without_jobs_to_do_is_deleted(desk: Desk) -> None:
+    """Not while one waits or runs; the name may be used again, and the jobs that ended are there still."""
+    (job_id,) = desk.submit(turn())
+
+    def remove() -> str:
+        with desk.database.write() as session:
+            agent = agents.find(session, TENANT, "ada", lock=True)
+            assert agent is not None
+            agents.remove(session, agent, CLIENT, desk.now)
+        return agent.id
+
+    with pytest.raises(ValueError, match="ada has not ended"):
+        remove()
+    desk.finish(desk.take())
+    assert desk.acts(remove()) == [(CLIENT, "agent.delete")]
+    assert desk.all(Agent) == []
+    assert desk.job(job_id).agent == "ada"
+    desk.submit(turn())
+    assert counts(desk) == (0, 0, 0)
+
+
+def test_an_agent_is_not_deleted_under_a_submission(postgres_database: Database) -> None:
+    """On PostgreSQL a job that comes meanwhile waits, and makes the agent anew."""
+    desk = Desk(postgres_database)
+    desk.careful = False
+    desk.finish(*[desk.take() for _ in desk.submit(turn())])
+    with ThreadPoolExecutor(1) as pool:
+        with postgres_database.write() as session:
+            agent = agents.find(session, TENANT, "ada", lock=True)
+            assert agent is not None
+            submission = pool.submit(desk.submit, turn())
+            with pytest.raises(TimeoutError):
+                submission.result(0.2)
+            agents.remove(session, agent, CLIENT, desk.now)
+        submission.result(10)
+    assert [made.id for made in desk.all(Agent)] != [agent.id]
+    assert len(desk.claim(9)) == 1
+
+
+def test_no_two_agents_have_an_owner_in_common() -> None:
+    """A slash in a tenant's name is not taken for the one before an agent's."""
+    assert agents.owner("default", "team/ada") == "default/team/ada"
+    assert agents.owner("a/b", "c") != agents.owner("a", "b/c")
+    assert agents.owner("a%2Fb", "c") != agents.owner("a/b", "c")
 
 
 def test_clients_at_once_make_one_agent_and_one_first_turn(desk: Desk) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import text
 
+from models import commands
 from models.books import SAMPLES, check_integrity
+from models.commands import Kind
 from models.states import State
-from tests.models.desk import Desk
-from tests.rows import new_job
+from tests.models.desk import WORKER, Desk
+from tests.rows import LLM, TENANT, new_job, new_worker
 
 TAMPERINGS = {
     "a job has a time of its end if and only if it has ended":
@@ -36,12 +38,16 @@ TAMPERINGS = {
     "a queued job of no agent can be claimed": "UPDATE jobs SET claimable = (1 = 0) WHERE agent IS NULL",
     "an agent's first job can be claimed": "UPDATE jobs SET claimable = (1 = 0) WHERE agent IS NOT NULL",
     "a bulk has no more jobs than were sent": "UPDATE bulks SET total = 0",
+    "a command has a time of its end if and only if it has ended":
+        "UPDATE commands SET ended_at = NULL WHERE state = 'done'",
+    "a command is taken, and no longer waits": "UPDATE commands SET taken_by = NULL WHERE state = 'running'",
+    "a command runs only on a worker that lives": "UPDATE workers SET ended_at = started_at",
     "counters equal rows": "DELETE FROM counters",
 }  # fmt: skip
 
 
 def fill(desk: Desk) -> None:
-    """Jobs in every state, of agents and of a bulk."""
+    """Jobs in every state, of agents and of a bulk; commands in every state."""
     desk.publish(desk.stage(new_job(), new_job()))
     desk.submit(*(new_job() for _ in range(6)), new_job(agent="anna"), new_job(agent="anna"))
     first, second, third, _ = desk.claim(4)
@@ -49,6 +55,13 @@ def fill(desk: Desk) -> None:
     desk.finish(second, state=State.FAILED)
     desk.fail(third)
     desk.cancel(desk.submit()[0])
+    with desk.database.write() as session:
+        session.add(new_worker(id=WORKER))
+        for _ in range(4):
+            commands.issue(session, TENANT, LLM, Kind.SAVE, {"owner": "default/anna"}, desk.now)
+        done, failed, _ = commands.take(session, WORKER, LLM, desk.now, 3)
+        commands.finish(session, done.id, WORKER, {}, desk.now)
+        commands.fail(session, failed.id, WORKER, "no", desk.now)
 
 
 def broken(desk: Desk) -> list[str]:

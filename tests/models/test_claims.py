@@ -33,6 +33,20 @@ def test_a_claim_carries_what_the_engine_needs(desk: Desk) -> None:
     assert [event.type for event in desk.all(Event, job_id=job_id)] == ["state"]
 
 
+def test_a_claim_says_with_whom_its_prefix_is_shared(desk: Desk) -> None:
+    """Each job goes by its own tenant's flag as it is then; a tenant without a row shares nothing."""
+    with desk.database.write() as session:
+        for tenant_id, shares in (("b", True), ("c", False), ("d", True)):
+            tenants.ensure(session, tenant_id, desk.now)
+            tenants.change(session, tenant_id, {"shares_prefixes": shares})
+    for tenant_id in ("b", "c", "d", "nobody"):
+        desk.submit(new_job(tenant_id=tenant_id))
+    with desk.database.write() as session:
+        tenants.change(session, "d", {"shares_prefixes": False})
+    found = {claim.tenant_id: (claim.shares_prefixes, claim.salt) for claim in desk.claim(9)}
+    assert found == {"b": (True, ""), "c": (False, "c"), "d": (False, "d"), "nobody": (False, "nobody")}
+
+
 def test_a_claim_tells_when_and_before_whom_it_runs(desk: Desk) -> None:
     """Expiry, class and rank go along: the engine stops by the one, and parks by the others."""
     (job_id,) = desk.submit(new_job(expires_at=at(9), priority=Priority.BACKGROUND))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import update
 
-from models import queues
+from models import queues, runtime
+from models.audit import Audit
 from models.job_rows import Job
 from models.queues import Depth
+from models.runtime import RuntimeSetting
 from models.states import Priority
 from models.tenants import Draining, Mode, Queue
 from tests.models.desk import CLIENT, Desk
@@ -131,6 +133,35 @@ def test_a_queue_does_what_it_is_told(desk: Desk) -> None:
     assert {queue.llm: (queue.virtual, queue.mode) for queue in desk.all(Queue)} == {
         LLM: (10, "open"), "other": (0, "paused"),
     }  # fmt: skip
+
+
+def test_the_window_of_a_queue_is_set(desk: Desk) -> None:
+    """Each queue for itself; only changes are told and audited, and the mode stays."""
+    steer(desk, Mode.PAUSED)
+
+    def set_window(ms: float, llm: str = LLM) -> bool:
+        return desk.do("set", lambda s: queues.set_window(s, llm, ms, TENANT, CLIENT, desk.now))
+
+    assert [set_window(ms) for ms in (25, 25.0, 0, 12.5)] == [True, False, True, True]
+    assert set_window(7, "other")
+    with desk.database.read() as session:
+        assert [queues.window(session, llm) for llm in (LLM, "other", "third")] == [12.5, 7, None]
+        assert queues.modes(session, [LLM])[LLM] == Mode.PAUSED
+    assert desk.acts(LLM) == [(CLIENT, act) for act in ("queue.pause", *["queue.window"] * 3)]
+    assert [act.details for act in desk.all(Audit, subject="other")] == ['{"window_ms":7}']
+
+
+def test_what_is_set_is_kept_by_name(desk: Desk) -> None:
+    """Values are any JSON, the last one counts, and says since when it holds."""
+    for second, value in enumerate(({"a": [1]}, {"a": [2]})):
+        with desk.database.write() as session:
+            assert runtime.put(session, LLM, "x", value, at(second))
+            assert not runtime.put(session, LLM, "x", value, at(9))
+            runtime.put(session, LLM, "y", None, at(second))
+    with desk.database.read() as session:
+        assert runtime.of(session, LLM) == {"x": {"a": [2]}, "y": None}
+        assert runtime.of(session, "other") == {}
+    assert desk.all(RuntimeSetting, name="x")[0].updated_at == at(1)
 
 
 def test_a_paused_queue_gives_no_jobs(desk: Desk) -> None:

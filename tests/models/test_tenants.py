@@ -149,6 +149,19 @@ def test_only_what_is_named_changes(database: Database) -> None:
     assert found == [(TENANT, 1, None, None), ("heavy", 4, None, 9)]
 
 
+def test_only_those_that_share_have_a_salt_in_common(database: Database) -> None:
+    """A tenant shares nothing before it says so, and nothing any more once it says so."""
+    salts = []
+    for shares in (False, True, False):
+        with database.write() as session:
+            tenants.change(session, "heavy", {"shares_prefixes": shares})
+            salts.append(tenants.salt_of(session, "heavy"))
+    with database.read() as session:
+        assert [tenant.shares_prefixes for tenant in tenants.listed(session)] == [False, False]
+        assert (tenants.salt_of(session, TENANT), tenants.salt_of(session, "nobody")) == (TENANT, "nobody")
+    assert salts == ["heavy", "", "heavy"]
+
+
 def test_settling_waits_for_submissions_under_way(postgres_database: Database) -> None:
     """One that may not know of a new limit holds its share; when it is over, nothing is waited for."""
     take(postgres_database, 10)

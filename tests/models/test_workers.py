@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
 from sqlalchemy import text
 
 from models import claims, workers
 from models.database import Database, Session
-from models.workers import Worker
+from models.workers import Standing, Worker
 from tests.models.desk import WORKER, Desk
 from tests.rows import LLM, at, new_job, new_llm, new_worker
 
 WAITING = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
-Change = Callable[[Session], None]
 
 
 def add(desk: Desk, *ids: str) -> None:
@@ -108,87 +105,52 @@ def test_an_llm_is_told_of_anew(desk: Desk) -> None:
     assert (another.jobs_per_second, pico.jobs_per_second, pico.updated_at) == (None, 2.5, at(1))
 
 
-def is_ready(database: Database) -> bool:
-    """Whether the one LLM is said to be ready."""
-    with database.read() as session:
-        (llm,) = workers.llms(session)
-        return llm.ready
+def test_how_it_stands_with_each_llm(desk: Desk) -> None:
+    """What a living worker has loaded or can load is ready; what none can says why; the dead do not count."""
+    can = {LLM: None, "b": None, "c": "no memory"}
+    with desk.database.write() as session:
+        session.add_all([new_worker(id="a", llms=can), new_worker(id="b", llm="c", llms={"d": "no file"})])
+        session.add_all([new_worker(id="gone", llm="e"), new_worker(id="old", llm="f"), new_worker(id="g")])
+        workers.end(session, "gone", at(1))
+        found = workers.standings(workers.alive(session))
+    assert found == {
+        LLM: Standing(can_load=True),
+        "b": Standing(can_load=True),
+        "c": Standing(is_loaded=True, trouble="no memory"),
+        "d": Standing(trouble="no file"),
+        "f": Standing(is_loaded=True),
+    }
+    assert [llm for llm, standing in found.items() if not standing.is_ready] == ["d"]
 
 
-def come(worker_id: str) -> Change:
-    """What a worker writes that has loaded the LLM."""
-
-    def change(session: Session) -> None:
-        workers.publish_llm(session, new_llm(updated_at=at(1)))
-        workers.serve(session, worker_id, LLM)
-
-    return change
+def test_one_that_can_load_it_is_enough(desk: Desk) -> None:
+    """An LLM that one worker could not load and another can is ready, whoever is looked at first."""
+    some = [new_worker(llms={LLM: "no memory"}), new_worker(llms={LLM: None})]
+    for living in (some, some[::-1]):
+        assert workers.standings(living) == {LLM: Standing(can_load=True, trouble="no memory")}
 
 
-def go(worker_id: str) -> Change:
-    """What a worker writes that leaves."""
-    return lambda session: workers.end(session, worker_id, at(2))
+def test_a_worker_tells_what_it_serves_and_can_load(desk: Desk) -> None:
+    """Only the rows of the workers that are meant say so."""
+    add(desk, "a", "b", "c")
+    with desk.database.write() as session:
+        workers.serve(session, "a", LLM)
+        workers.tell(session, ["a", "b"], {LLM: None, "big": "no memory"})
+    told = {LLM: None, "big": "no memory"}
+    found = {worker.id: (worker.llm, worker.llms) for worker in desk.all(Worker)}
+    assert found == {"a": (LLM, told), "b": (None, told), "c": (None, {})}
 
 
-def at_once(database: Database, first: Change, second: Change) -> None:
-    """Let the second transaction come to the LLM's row while the first has not committed."""
-
-    def write() -> None:
-        with database.write() as session:
-            second(session)
-
-    with ThreadPoolExecutor(1) as pool:
-        with database.write() as session:
-            first(session)
-            session.flush()
-            other = pool.submit(write)
-            while not session.scalar(WAITING):
-                assert not other.done()
-        other.result(10)
-
-
-def test_an_llm_is_ready_while_a_living_worker_serves_it(desk: Desk) -> None:
-    """It is ready from its first worker to its last; one that was declared lost before it came is none."""
-    add(desk, "a", "b", "lost")
-    desk.do("end", go("lost"))
-    for change, ready in ((come("lost"), False), (come("a"), True), (come("b"), True), (go("a"), True)):
-        desk.do("change", change)
-        assert is_ready(desk.database) is ready
-    desk.do("end", go("b"))
-    assert not is_ready(desk.database)
-
-
-def test_two_workers_tell_of_an_llm_for_the_first_time(postgres_database: Database) -> None:
-    """Whoever comes second waits, and finds nothing wrong with a row that is there by then."""
-    desk = Desk(postgres_database)
-    add(desk, "a", "b")
-    at_once(postgres_database, come("a"), come("b"))
-    assert is_ready(postgres_database)
-    desk.check()
-
-
-@pytest.mark.parametrize("changes", [(come("b"), go("a")), (go("a"), come("b"))], ids=["come", "go"])
-def test_one_worker_comes_while_another_leaves(
-    postgres_database: Database, changes: tuple[Change, Change]
-) -> None:
-    """The LLM stays ready, whichever of the two is first at its row."""
-    desk = Desk(postgres_database)
-    add(desk, "a", "b")
-    desk.do("come", come("a"))
-    at_once(postgres_database, *changes)
-    assert is_ready(postgres_database)
-    desk.check()
-
-
-def test_the_last_two_workers_leave_at_once(postgres_database: Database) -> None:
-    """Each sees the other go: an LLM that nobody serves is not ready."""
-    desk = Desk(postgres_database)
-    add(desk, "a", "b")
-    desk.do("come", come("a"))
-    desk.do("come", come("b"))
-    at_once(postgres_database, go("a"), go("b"))
-    assert not is_ready(postgres_database)
-    desk.check()
+def test_a_command_for_all_goes_to_each_that_lives(desk: Desk) -> None:
+    """Living workers that have loaded an LLM, and the LLMs that none has; others are not meant."""
+    with desk.database.write() as session:
+        session.add_all(
+            [new_worker(id="a", llm=LLM), new_worker(id="b", llm="odd"), new_worker(id="c", llm=LLM)]
+        )
+        session.add_all([new_worker(id="errands", kind="errands"), new_worker(id="gone", llm="big")])
+        workers.end(session, "gone", at(1))
+        found = workers.posts(session, [LLM, "big"])
+    assert found == [(LLM, "a"), ("odd", "b"), (LLM, "c"), ("big", None)]
 
 
 def test_workers_that_ended_long_ago_are_forgotten(desk: Desk) -> None:
