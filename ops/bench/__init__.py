@@ -22,6 +22,7 @@ SECTIONS = {
     "pickup": "pickup",
     "submit": "submitting",
     "throughput": "throughput",
+    "engine": "engine",
     "queue": "depth",
     "soak": "soak",
 }

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+Bound = Literal["at least", "at most", "for comparison"]
+"""What a figure's target is; one for comparison has none to meet."""
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -18,7 +21,7 @@ class Figure:
     name: str
     value: float
     unit: str
-    bound: Literal["at least", "at most", "for comparison"] = "for comparison"
+    bound: Bound = "for comparison"
     target: float = 0.0
     details: Mapping[str, Any] = field(default_factory=dict)
 
@@ -37,7 +40,11 @@ class Figure:
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is measured: in earnest, or just enough to see that it works."""
+    """How much is measured: in earnest, or just enough to see that it works.
+
+    ``parts`` are those of the section ``engine``, all if there are none; ``llm`` is what it
+    measures instead of what suits the device.
+    """
 
     rounds: int = 5
     rows: int = 64
@@ -53,6 +60,16 @@ class Effort:
     visits: int = 300
     noops: int = 5_000
     soak_minutes: float = 5.0
+    parts: tuple[str, ...] = ()
+    llm: str = ""
+    decoded: int = 64
+    intruder: int = 8_192
+    restored: tuple[int, ...] = (512, 2_048, 8_192, 32_768)
+    jobs: int = 200
+    agents: int = 32
+    turns: int = 5
+    candidates: int = 6
+    conversation: int = 20
 
     @classmethod
     def quick(cls) -> Effort:
@@ -60,4 +77,6 @@ class Effort:
         return cls(
             rounds=1, rows=8, tokens=16, layers=1, pickups=5, submissions=50, bulk=500,
             depths=(400, 1_000, 2_000), cycles=40, ended=60, looks=3, visits=20, noops=100, soak_minutes=0.1,
+            llm="pico", decoded=8, intruder=1_024, restored=(512,), jobs=8, agents=4, turns=2, candidates=1,
+            conversation=4,
         )  # fmt: skip

@@ -2,9 +2,9 @@
 
 * ``pico`` with its own weights, but files that name another end of sequence: the
   padding token, which it was never trained to say.
-* A Llama of about 100 million random numbers with pico's tokenizer. The row of
-  its output matrix for the end of sequence is zero, so that token's logit is 0,
-  and the largest of a thousand random logits never is.
+* Llamas of random numbers with pico's tokenizer, of about 100 million and of
+  other sizes. The row of the output matrix for the end of sequence is zero, so
+  that token's logit is 0, and the largest of a thousand random logits never is.
 
 That nothing stopped early is checked after every measurement.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -20,26 +21,69 @@ from typing import Any
 PICO = Path(__file__).resolve().parents[2] / "workers" / "backends" / "pico"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
-HIDDEN, INNER, HEADS, HEAD = 768, 2048, 12, 64
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a Llama; a head has ``head`` numbers, ``kv_heads`` of them keys and values."""
+
+    hidden: int
+    inner: int
+    heads: int
+    kv_heads: int
+    head: int
+    layers: int
 
 
-def endless_pico(folder: Path) -> Path:
-    """A copy of pico that never ends by itself."""
+LLAMA = Shape(hidden=768, inner=2048, heads=12, kv_heads=12, head=64, layers=14)
+
+SHAPES = {
+    "16m": replace(LLAMA, layers=2),
+    "101m": LLAMA,
+    "1b": Shape(hidden=2048, inner=8192, heads=32, kv_heads=8, head=64, layers=16),
+    "8b": Shape(hidden=4096, inner=14336, heads=32, kv_heads=8, head=128, layers=32),
+}
+"""Random Llamas by name; the last two are shaped as Llama 3.2 1B and Llama 3.1 8B, with pico's vocabulary."""
+
+
+def endless_pico(folder: Path, dtype: str | None = None, context: int | None = None) -> Path:
+    """A copy of pico that never ends by itself.
+
+    ``dtype`` (numpy's name) is what its weights are turned into, ``context`` the
+    length that it says it was made for: beyond its own it computes as before, and writes nonsense.
+    """
+    from safetensors.numpy import load_file, save_file
+
     shutil.copytree(PICO, folder)
     for name, end, padding in (
         ("config.json", "eos_token_id", "pad_token_id"),
         ("generation_config.json", "eos_token_id", "pad_token_id"),
         ("tokenizer_config.json", "eos_token", "pad_token"),
     ):
-        file = folder / name
-        described = json.loads(file.read_text(encoding="utf-8"))
-        described[end] = described[padding]
-        file.write_text(json.dumps(described), encoding="utf-8")
+        _change(folder / name, {end: _read(folder / name)[padding]})
+    if context is not None:
+        _change(folder / "config.json", {"max_position_embeddings": context})
+    if dtype is not None:
+        file = folder / "model.safetensors"
+        weights = {name: array.astype(dtype) for name, array in load_file(file).items()}
+        save_file(weights, file, metadata={"format": "pt"})
     return folder
 
 
-def random_llama(folder: Path, layers: int, dtype: str) -> Path:
-    """A Llama of random numbers, 7.1 million a layer, in ``dtype`` (numpy's name); the seed is fixed."""
+def _read(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return found
+
+
+def _change(file: Path, values: dict[str, Any]) -> None:
+    """Give a JSON file's values others."""
+    file.write_text(json.dumps(_read(file) | values), encoding="utf-8")
+
+
+def random_llama(folder: Path, shape: Shape, dtype: str, context: int | None = None) -> Path:
+    """A Llama of random numbers in ``dtype`` (numpy's name); the seed is fixed.
+
+    ``context`` is the length that it is made for; pico's if none is given.
+    """
     import numpy as np
     from safetensors.numpy import save_file
 
@@ -47,32 +91,32 @@ def random_llama(folder: Path, layers: int, dtype: str) -> Path:
     for name in TOKENIZER_FILES:
         if (PICO / name).exists():
             shutil.copy(PICO / name, folder / name)
-    pico = json.loads((PICO / "config.json").read_text(encoding="utf-8"))
-    config = _config(layers, pico)
+    pico = _read(PICO / "config.json")
+    config = _config(shape, pico) | ({} if context is None else {"max_position_embeddings": context})
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     draw = np.random.default_rng(20)
     weights = {
-        name: np.ones(shape, dtype)
-        if len(shape) == 1
-        else (draw.standard_normal(shape, np.float32) * shape[1] ** -0.5).astype(dtype)
-        for name, shape in _shapes(layers, config["vocab_size"]).items()
+        name: np.ones(size, dtype)
+        if len(size) == 1
+        else (draw.standard_normal(size, np.float32) * size[1] ** -0.5).astype(dtype)
+        for name, size in _shapes(shape, config["vocab_size"]).items()
     }
     weights["lm_head.weight"][config["eos_token_id"]] = 0
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 
 
-def _config(layers: int, pico: dict[str, Any]) -> dict[str, Any]:
+def _config(shape: Shape, pico: dict[str, Any]) -> dict[str, Any]:
     """Keys as in transformers' LlamaConfig."""
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
-        "hidden_size": HIDDEN,
-        "intermediate_size": INNER,
-        "num_hidden_layers": layers,
-        "num_attention_heads": HEADS,
-        "num_key_value_heads": HEADS,
-        "head_dim": HEAD,
+        "hidden_size": shape.hidden,
+        "intermediate_size": shape.inner,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.kv_heads,
+        "head_dim": shape.head,
         "rms_norm_eps": 1e-5,
         "rope_theta": 10_000.0,
         "tie_word_embeddings": False,
@@ -83,24 +127,26 @@ def _config(layers: int, pico: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _shapes(layers: int, vocabulary: int) -> dict[str, tuple[int, ...]]:
+def _shapes(shape: Shape, vocabulary: int) -> dict[str, tuple[int, ...]]:
     """Names and shapes of a Llama's weights as mlx-lm's ``llama`` expects them."""
-    square, up, down = (HIDDEN, HIDDEN), (INNER, HIDDEN), (HIDDEN, INNER)
+    queries, keys = shape.heads * shape.head, shape.kv_heads * shape.head
     shapes: dict[str, tuple[int, ...]] = {
-        "model.embed_tokens.weight": (vocabulary, HIDDEN),
-        "model.norm.weight": (HIDDEN,),
-        "lm_head.weight": (vocabulary, HIDDEN),
+        "model.embed_tokens.weight": (vocabulary, shape.hidden),
+        "model.norm.weight": (shape.hidden,),
+        "lm_head.weight": (vocabulary, shape.hidden),
     }
-    for layer in range(layers):
+    for layer in range(shape.layers):
         at = f"model.layers.{layer}"
-        shapes |= {f"{at}.self_attn.{part}_proj.weight": square for part in ("q", "k", "v", "o")}
-        shapes |= {f"{at}.mlp.gate_proj.weight": up, f"{at}.mlp.up_proj.weight": up}
-        shapes |= {f"{at}.mlp.down_proj.weight": down}
-        shapes |= {f"{at}.{name}_layernorm.weight": (HIDDEN,) for name in ("input", "post_attention")}
+        shapes |= {f"{at}.self_attn.q_proj.weight": (queries, shape.hidden)}
+        shapes |= {f"{at}.self_attn.{part}_proj.weight": (keys, shape.hidden) for part in ("k", "v")}
+        shapes |= {f"{at}.self_attn.o_proj.weight": (shape.hidden, queries)}
+        shapes |= {f"{at}.mlp.{part}_proj.weight": (shape.inner, shape.hidden) for part in ("gate", "up")}
+        shapes |= {f"{at}.mlp.down_proj.weight": (shape.hidden, shape.inner)}
+        shapes |= {f"{at}.{name}_layernorm.weight": (shape.hidden,) for name in ("input", "post_attention")}
     return shapes
 
 
-def parameters(layers: int) -> int:
-    """How many numbers the random Llama has, with pico's vocabulary."""
-    pico = json.loads((PICO / "config.json").read_text(encoding="utf-8"))
-    return sum(prod(shape) for shape in _shapes(layers, pico["vocab_size"]).values())
+def parameters(shape: Shape) -> int:
+    """How many numbers a random Llama has, with pico's vocabulary."""
+    pico = _read(PICO / "config.json")
+    return sum(prod(size) for size in _shapes(shape, pico["vocab_size"]).values())

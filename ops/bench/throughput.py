@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from config.settings import Engine
-from config.sources import load
 from ops.bench.figure import Effort, Figure
-from ops.bench.llms import endless_pico, parameters, random_llama
+from ops.bench.llms import LLAMA, endless_pico, parameters, random_llama
+from ops.bench.partner import Partner, bare
 from ops.bench.statistics import Pair, alternate
 from ops.client import WAIT_SECONDS, Client
 from ops.complaint import Complaint
 from ops.doctor.device import device_kind
 from ops.lines import load_lines
 from ops.service import Service
-from ops.supervisor.child import ROOT
-from ops.supervisor.up import preloaded
 
 TARGET = 0.90
 WARM_TOKENS = 8
@@ -37,8 +29,9 @@ def measure(effort: Effort, folder: Path) -> Iterator[Figure]:
     on_cpu = device_kind() == "CPU"
     pico = endless_pico(folder / "pico")
     yield _figure("pico", pico, effort, folder)
-    llama = random_llama(folder / "llama", effort.layers, "float32" if on_cpu else "float16")
-    size = round(parameters(effort.layers) / 1e6)
+    shape = replace(LLAMA, layers=effort.layers)
+    llama = random_llama(folder / "llama", shape, "float32" if on_cpu else "float16")
+    size = round(parameters(shape) / 1e6)
     yield _figure(f"random Llama of {size} M", llama, effort, folder)
 
 
@@ -101,9 +94,9 @@ def through_service(client: Client, asked: Sequence[Chat], tokens: int) -> float
     return made / passed
 
 
-def through_engine(engine: subprocess.Popen[str], asked: Sequence[Chat], tokens: int) -> float:
+def through_engine(engine: Partner, asked: Sequence[Chat], tokens: int) -> float:
     """Tokens/s of the bare engine for the same prompts."""
-    answer = _ask(engine, {"chats": asked, "max_tokens": tokens})
+    answer = engine.ask({"chats": asked, "max_tokens": tokens})
     _check(answer["tokens"], len(asked) * tokens)
     return float(answer["tokens"] / answer["seconds"])
 
@@ -111,40 +104,3 @@ def through_engine(engine: subprocess.Popen[str], asked: Sequence[Chat], tokens:
 def _check(made: int, wanted: int) -> None:
     if made != wanted:
         raise Complaint(f"{made} tokens were generated where {wanted} were wanted: the runs do not compare.")
-
-
-@contextmanager
-def bare(llm: Path) -> Iterator[subprocess.Popen[str]]:
-    """The bare engine in a process of its own, with the same BLAS as the inference worker gets."""
-    settings = load()
-    engine: Engine = settings.engine
-    limits = (engine.max_rows, engine.prefill_rows, engine.prefill_tokens)
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "workers.backends.bare", str(llm), *map(str, limits)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **preloaded(settings)},
-    )
-    try:
-        _read(process)
-        yield process
-    finally:
-        process.terminate()
-        process.communicate()
-
-
-def _ask(process: subprocess.Popen[str], question: dict[str, Any]) -> dict[str, Any]:
-    assert process.stdin is not None  # noqa: S101 - it was made with pipes
-    process.stdin.write(json.dumps(question) + "\n")
-    process.stdin.flush()
-    return _read(process)
-
-
-def _read(process: subprocess.Popen[str]) -> dict[str, Any]:
-    assert process.stdout is not None  # noqa: S101 - it was made with pipes
-    text = process.stdout.readline()
-    if not text:
-        raise Complaint("The bare engine ended without an answer; its reason stands above.")
-    answer: dict[str, Any] = json.loads(text)
-    return answer

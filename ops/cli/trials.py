@@ -7,7 +7,7 @@ from dataclasses import replace
 from json import dumps
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,11 +24,29 @@ Jobs = Annotated[int, typer.Option("--jobs", min=100, help="How many real lines 
 
 Sections = Annotated[
     list[str] | None,
-    typer.Argument(help="pickup, submit, throughput, queue, soak; all of them if none is named."),
+    typer.Argument(help="pickup, submit, throughput, engine, queue, soak; all of them if none is named."),
 ]
 Quick = Annotated[bool, typer.Option("--quick", help="A smoke run of a minute; its figures mean nothing.")]
 Soak = Annotated[
     float | None, typer.Option("--soak", min=0.1, help="Minutes of the section `soak`; 60 for its target.")
+]
+Parts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--part",
+        help="A part of the section `engine`, once for each: hold, reuse, first, decode, unique, gap, jobs, "
+        "agents, restore.",
+    ),
+]
+Rounds = Annotated[
+    int | None, typer.Option("--rounds", min=1, help="Rounds of each measurement; 5 for medians.")
+]
+Measured = Annotated[
+    str | None,
+    typer.Option(
+        "--llm",
+        help="LLM of the section `engine`, instead of what suits the device: pico, 16m, 101m, 1b, 8b.",
+    ),
 ]
 Out = Annotated[
     Path | None,
@@ -61,16 +79,19 @@ def demo(
     raise typer.Exit(1 if outcome.reasons else 0)
 
 
-def bench(
+def bench(  # noqa: PLR0913, PLR0917 - each parameter is an option of the command line
     ctx: typer.Context,
     sections: Sections = None,
     quick: Quick = False,
     soak: Soak = None,
+    parts: Parts = None,
+    rounds: Rounds = None,
+    llm: Measured = None,
     out: Out = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Measure throughput, pick-up, submissions, deep queues and memory against their targets."""
+    """Measure throughput, pick-up, submissions, the engine, deep queues and memory against their targets."""
     call = Invocation.of(ctx, data_dir, json)
     from ops.bench import SECTIONS, Effort, as_document, machine, run
     from ops.doctor.device import SLOW_BLAS
@@ -79,9 +100,10 @@ def bench(
     if unknown := [name for name in chosen if name not in SECTIONS]:
         known = ", ".join(SECTIONS)
         raise Complaint(f"There is no section {unknown[0]}: choose among {known}.", CONFIGURATION_ERROR)
-    effort = Effort.quick() if quick else Effort()
-    if soak is not None:
-        effort = replace(effort, soak_minutes=soak)
+    given: dict[str, Any] = {"soak_minutes": soak, "parts": tuple(parts or ()), "rounds": rounds, "llm": llm}
+    effort = replace(
+        Effort.quick() if quick else Effort(), **{name: value for name, value in given.items() if value}
+    )
     file = out or Path("bench-quick.json" if quick else "bench.json")
     _stop_when_told()
     facts = machine()

@@ -77,7 +77,7 @@ class Yardstick:
 
     def make_ready(self, prompts: Prompts) -> float:
         """Compute a cache of rows of equal length; returns the seconds it took."""
-        tokens = mx.array(prompts)
+        tokens = mx.array([list(prompt) for prompt in prompts])
         self._cache = make_prompt_cache(self._llm.model)
         begun = time.perf_counter()
         for start in range(0, tokens.shape[1], self._prefill_tokens):
@@ -86,7 +86,7 @@ class Yardstick:
 
     def first_tokens(self, tails: Prompts) -> float:
         """Seconds until each row has its first token, by the two calls that ``generate_step`` makes."""
-        tokens = mx.array(tails)
+        tokens = mx.array([list(tail) for tail in tails])
         begun = time.perf_counter()
         self._read(tokens[:, :-1])
         logits = self._llm.model(tokens[:, -1:], cache=self._cache)[:, -1]

@@ -15,4 +15,4 @@ BACKLOG = 128
 
 if __name__ == "__main__":
     ThreadingHTTPServer.request_queue_size = BACKLOG
-    main()
+    main()  # type: ignore[no-untyped-call]  # mlx-lm does not annotate it
