@@ -65,9 +65,7 @@ class Draft:
     def _llm_faults(self) -> Iterator[Fault]:
         book = self._desk.door.llms
         if not self._alias:
-            name = self._body.llm or self._desk.settings.default_llm
-            near = ", ".join(book.near(name))
-            yield Fault(field="llm", message=f"{name[:80]!r} is not configured; there is: {near}")
+            yield unknown_llm(self._desk, self._body.llm)
         elif (llm := book.row(self._alias)) is not None:  # else the worker will decide
             yield from self._length_faults(llm)
 
@@ -91,6 +89,11 @@ class Draft:
             message=f"{prompt} tokens and {asked or 1} to generate are more than the {room} that"
             f" {llm.alias} takes: shorten the prompt" + (" or lower max_tokens" if asked else ""),
         )
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The conversation as it will be stored."""
+        return self._messages
 
     def job(self, bulk_id: str | None = None) -> NewJob:
         """The job that the body asks for."""
@@ -123,6 +126,13 @@ class Draft:
             seed=body.seed,
             stop=tuple(body.stop),
         )
+
+
+def unknown_llm(desk: Desk, name: str | None) -> Fault:
+    """What is wrong with an LLM that is not configured, and which ones are."""
+    name = name or desk.settings.default_llm
+    near = ", ".join(desk.door.llms.near(name))
+    return Fault(field="llm", message=f"{name[:80]!r} is not configured; there is: {near}")
 
 
 def _time_faults(body: JobBody, now: datetime) -> Iterator[Fault]:

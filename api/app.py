@@ -22,9 +22,10 @@ from api.explain import faults
 from api.middleware import stack
 from api.problems import Kind, Problem, answer_problem, invalid
 from api.readiness import reason
-from api.routes import agents, bulk, events, fleet, health, jobs, keys, ledger, queues
+from api.routes import agents, bulk, commands, events, fleet, health, jobs, keys, ledger, queues
 from api.wire.job_body import BulkBody, JobBody, JobChange
-from api.wire.people import KeyBody
+from api.wire.people import AgentBody, KeyBody, WarmBody
+from api.wire.queues import QueueChange
 from config.prices import Prices
 from config.settings import Settings
 from models.database import Database, Unavailable
@@ -32,7 +33,7 @@ from models.tenants import Draining
 from workers.broker import Broker
 
 VERSION = "1"
-ROUTERS = (jobs, events, bulk, agents, fleet, queues, keys, ledger, health)
+ROUTERS = (jobs, events, bulk, agents, commands, fleet, queues, keys, ledger, health)
 BUSY_RETRY_AFTER = "1"
 DRAINING_RETRY_AFTER = "30"
 
@@ -89,7 +90,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 def document() -> dict[str, Any]:
     """The OpenAPI document for any settings; :func:`api.openapi.fit` adds theirs."""
     routes = [route for module in ROUTERS for route in module.router.routes]
-    return openapi.document(routes, VERSION, (JobBody, JobChange, BulkBody, KeyBody))
+    bodies = (JobBody, JobChange, BulkBody, AgentBody, WarmBody, QueueChange, KeyBody)
+    return openapi.document(routes, VERSION, bodies)
 
 
 def _handle_errors(app: FastAPI) -> None:

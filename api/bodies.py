@@ -23,6 +23,12 @@ async def _json(request: Request) -> bytes:
     return await request.body()
 
 
+async def _json_or_nothing(request: Request) -> bytes:
+    if not (await request.body()).strip():
+        return b"{}"
+    return await _json(request)
+
+
 async def _json_or_lines(request: Request) -> tuple[str, bytes]:
     kind = _media_type(request, (JSON, *JSON_LINES))
     return kind, await request.body()
@@ -61,6 +67,9 @@ async def _idempotency_key(request: Request) -> str | None:
 
 
 JsonBody = Annotated[bytes, Depends(_json)]
+MaybeJson = Annotated[bytes, Depends(_json_or_nothing)]
+"""A body that may be left out: ``{}`` then."""
+
 JsonOrLines = Annotated[tuple[str, bytes], Depends(_json_or_lines)]
 IdempotencyKey = Annotated[str | None, Depends(_idempotency_key)]
 

@@ -19,8 +19,9 @@ from api.watcher import Watcher
 from api.wire.problem import Fault
 from config.prices import Prices
 from config.settings import Settings
-from models import bulks, jobs
+from models import bulks, commands, jobs
 from models.bulks import Bulk
+from models.commands import Command
 from models.database import Database
 from models.hooks import Session
 from models.ids import is_id
@@ -32,6 +33,11 @@ from workers.broker import Broker, make_broker, make_live_log
 
 BULKS = 2
 """Bulks that are stored at the same time; others wait without a thread."""
+
+MOST_WAITING = 1_000
+"""Commands of a tenant that may wait: where no worker comes they would pile up."""
+
+COMMANDS_RETRY_AFTER = "10"
 
 
 class Door:
@@ -69,9 +75,9 @@ class Door:
         filled with the OpenAPI document."""
 
     def _jobs_per_second(self) -> float:
-        """How many jobs end in a second, of all LLMs that are served; 0 when that is not known."""
-        rows = filter(None, (self.llms.row(alias) for alias in self.settings.llms))
-        return sum(row.jobs_per_second or 0.0 for row in rows if row.ready)
+        """How many jobs end in a second, of all LLMs that are loaded; 0 when that is not known."""
+        loaded = [alias for alias in self.settings.llms if self.llms.standing(alias).is_loaded]
+        return sum(self.llms.rate(alias) or 0.0 for alias in loaded)
 
     def close(self) -> None:
         """Let those who wait go, and close what was opened here."""
@@ -120,6 +126,38 @@ class Desk:
         if bulk is None:
             raise not_found("bulk")
         return bulk
+
+    def command(self, session: Session, command_id: str) -> Command:
+        """A command of the caller's tenant.
+
+        Raises:
+            Problem: 404.
+        """
+        known = is_id("cmd", command_id)
+        command = commands.find(session, self.caller.tenant_id, command_id) if known else None
+        if command is None:
+            raise not_found("command")
+        return command
+
+    def check_room(self, session: Session) -> None:
+        """Do nothing if the caller's tenant may issue one more command.
+
+        Raises:
+            Problem: 429.
+        """
+        if commands.waiting(session, self.caller.tenant_id) >= MOST_WAITING:
+            detail = f"{MOST_WAITING} commands of yours wait for a worker: send more when some have ended"
+            raise Problem(Kind.TOO_MANY_COMMANDS, detail, headers={"Retry-After": COMMANDS_RETRY_AFTER})
+
+    def check_llm(self, alias: str) -> None:
+        """Do nothing if an alias is configured.
+
+        Raises:
+            Problem: 404.
+        """
+        if alias not in self.settings.llms:
+            near = ", ".join(self.door.llms.near(alias))
+            raise Problem(Kind.NOT_FOUND, f"{alias[:80]!r} is not configured; there is: {near}")
 
 
 async def _desk(request: Request) -> Desk:

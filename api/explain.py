@@ -60,7 +60,8 @@ def check(model: type[AnyBody], value: object, at: str = "") -> AnyBody:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise invalid([_fault(detail, at) for detail in error.errors(include_url=False)]) from None
+        details = error.errors(include_url=False)
+        raise invalid([_fault(detail, at, model) for detail in details]) from None
 
 
 def faults(details: Sequence[Mapping[str, Any]]) -> list[Fault]:
@@ -68,10 +69,10 @@ def faults(details: Sequence[Mapping[str, Any]]) -> list[Fault]:
     return [_fault({**detail, "loc": detail["loc"][1:]}) for detail in details]
 
 
-def _fault(detail: Mapping[str, Any], at: str = "") -> Fault:
+def _fault(detail: Mapping[str, Any], at: str = "", model: type[BaseModel] | None = None) -> Fault:
     place = tuple(detail["loc"])
     field = ".".join(part for part in (at, field_name(place)) if part)
-    return Fault(field=field or "body", message=_message(detail, place))
+    return Fault(field=field or "body", message=_message(detail, place, model))
 
 
 def field_name(place: Sequence[int | str]) -> str:
@@ -87,10 +88,10 @@ def field_name(place: Sequence[int | str]) -> str:
     return name
 
 
-def _message(detail: Mapping[str, Any], place: Place) -> str:
+def _message(detail: Mapping[str, Any], place: Place, model: type[BaseModel] | None) -> str:
     kind, name = detail["type"], str(place[-1]) if place else ""
     if kind == "extra_forbidden":
-        return _unknown(name, nested=len(place) > 1)
+        return _unknown(name, None if len(place) > 1 else model)
     if kind == "missing":
         return "is required"
     if kind == "string_pattern_mismatch":
@@ -104,10 +105,11 @@ def _message(detail: Mapping[str, Any], place: Place) -> str:
     return message[:1].lower() + message[1:]
 
 
-def _unknown(name: str, *, nested: bool) -> str:
-    if name in LATER and not nested:
+def _unknown(name: str, model: type[BaseModel] | None) -> str:
+    """``model`` is the body that it stands in, if that is the outermost one."""
+    if name in LATER and model is JobBody:
         return "has not landed yet: leave it out"
-    near = [] if nested else get_close_matches(name, JobBody.model_fields, n=1)
+    near = [] if model is None else get_close_matches(name, model.model_fields, n=1)
     return f"is not a known field; did you mean {near[0]}?" if near else "is not a known field: leave it out"
 
 

@@ -13,7 +13,7 @@ from models import workers
 from models.database import Database, Unavailable
 from models.prompts import Length, PromptCounter
 from models.requests import Message
-from models.workers import Llm
+from models.workers import Llm, Standing
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +30,10 @@ class LlmBook:
         self._guard = threading.Lock()
         self._read_at = -SECONDS
         self._rows: dict[str, Llm] = {}
+        self._standings: dict[str, Standing] = {}
         self._counters: dict[str, PromptCounter] = {}
-        self._aliases = {llm.path: alias for alias, llm in reversed(settings.llms.items())}
+        plain = [(alias, llm.path) for alias, llm in settings.llms.items() if not llm.adapter]
+        self._aliases = {path: alias for alias, path in reversed(plain)}
         self._aliases |= {alias: alias for alias in settings.llms}
 
     def resolve(self, name: str | None) -> str | None:
@@ -45,10 +47,19 @@ class LlmBook:
     def row(self, alias: str) -> Llm | None:
         """What a worker has published of an LLM, at most a second old; None before any did."""
         with self._guard:
-            if time.monotonic() - self._read_at >= SECONDS:
-                self._rows = self._read()
-                self._read_at = time.monotonic()
+            self._refresh()
             return self._rows.get(alias)
+
+    def standing(self, alias: str) -> Standing:
+        """Whether workers have loaded an LLM, or can load it; at most a second old."""
+        with self._guard:
+            self._refresh()
+            return self._standings.get(alias, Standing())
+
+    def _refresh(self) -> None:
+        if time.monotonic() - self._read_at >= SECONDS:
+            self._rows = self._read()
+            self._read_at = time.monotonic()
 
     def warm(self) -> None:
         """Begin to load the tokenizers that are known, so that no client waits for them."""
@@ -62,6 +73,7 @@ class LlmBook:
         """The rows by alias; each tokenizer that is new among them is loaded in the background."""
         with self._database.read() as session:
             found = {row.alias: row for row in workers.llms(session)}
+            self._standings = workers.standings(workers.alive(session))
         for path in {row.tokenizer for row in found.values()} - self._counters.keys():
             self._counters[path] = counter = PromptCounter(path)
             threading.Thread(target=counter.load, name="tokenizer", daemon=True).start()

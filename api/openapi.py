@@ -66,13 +66,15 @@ KEYED: Final[dict[str, Any]] = {
 """``openapi_extra`` of a route that takes an Idempotency-Key."""
 
 
-def accepts(model: type[BaseModel], *, lines: type[BaseModel] | None = None) -> dict[str, Any]:
+def accepts(
+    model: type[BaseModel], *, lines: type[BaseModel] | None = None, required: bool = True
+) -> dict[str, Any]:
     """``openapi_extra`` of a route that parses its body itself; ``lines`` is the model of one JSONL line."""
     content: dict[str, Any] = {JSON: {"schema": {"$ref": _SCHEMAS.format(model=model.__name__)}}}
     if lines is not None:
         note = {"type": "string", "description": f"One {lines.__name__} in JSON on each line."}
         content |= {kind: {"schema": note, "example": '{"prompt": "Say hello."}\n'} for kind in JSON_LINES}
-    return {"requestBody": {"required": True, "content": content}}
+    return {"requestBody": {"required": required, "content": content}}
 
 
 def answers(status: int, model: type[BaseModel], description: str, *headers: str) -> Responses:
@@ -192,7 +194,10 @@ def fit(found: dict[str, Any], settings: Settings) -> dict[str, Any]:
     job["tags"]["maxItems"] = limits.max_tags
     job["stop"]["maxItems"] = limits.max_stop
     job["timeout_seconds"]["anyOf"][0]["maximum"] = settings.queue.timeout_max_seconds
-    job["llm"]["anyOf"][0] = {"type": "string", "enum": sorted(settings.llms)}
+    warm = schemas["WarmBody"]["properties"]
+    warm["messages"]["maxItems"] = limits.max_messages
+    for body in (job, warm):
+        body["llm"]["anyOf"][0] = {"type": "string", "enum": sorted(settings.llms)}
     return fitted
 
 

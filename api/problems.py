@@ -40,6 +40,7 @@ class Kind(Enum):
     VALIDATION = ("validation", 422, "The request cannot be accepted as it is")
     IDEMPOTENCY_KEY_REUSED = ("idempotency-key-reused", 422, "The key belongs to another request")
     QUEUE_FULL = ("queue-full", 429, "Too many jobs are waiting")
+    TOO_MANY_COMMANDS = ("too-many-commands", 429, "Too many commands are waiting")
     INTERNAL = ("internal", 500, "Something went wrong inside")
     DATABASE_UNAVAILABLE = ("database-unavailable", 503, "The database does not answer")
     QUEUE_DRAINING = ("queue-draining", 503, "The queue takes no jobs in")

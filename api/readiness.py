@@ -16,7 +16,7 @@ from config.settings import Settings
 from models import workers
 from models.base import utcnow
 from models.database import Database, Unavailable
-from models.workers import Llm, Worker
+from models.workers import Standing, Worker
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Readiness:
         """Each part by its name."""
         try:
             with self._database.read() as session:
-                alive, llms = workers.alive(session), workers.llms(session)
+                alive = workers.alive(session)
         except Unavailable as error:
             return _no_database(self._database, error)
         broker = self._pulse.check()
@@ -66,7 +66,7 @@ class Readiness:
             checks={
                 "database": self._room(),
                 "worker": self._worker(alive),
-                "llm": self._llm(llms),
+                "llm": self._llm(alive),
                 "broker": broker,
             },
         )
@@ -106,13 +106,15 @@ class Readiness:
         self._moved[worker.id] = (worker.beats, since)
         return now - since <= lease
 
-    def _llm(self, rows: Sequence[Llm]) -> CheckView:
+    def _llm(self, alive: Sequence[Worker]) -> CheckView:
         """Every LLM that is to have a worker: where one lost it jobs wait, whatever the others do."""
-        ready, served = {row.alias: row.ready for row in rows}, self._settings.up_serves
-        missing = [
-            f"{alias} is not ready" if alias in ready else f"{alias} has not been loaded by any worker"
+        standings, served = workers.standings(alive), self._settings.up_serves
+        missing = [  # the reason itself is not for everybody
+            f"{alias} could not be loaded: /v1/llms and its worker's log say why"
+            if standings.get(alias, Standing()).trouble
+            else f"no worker has loaded {alias}"
             for alias in served
-            if not ready.get(alias)
+            if not standings.get(alias, Standing()).is_ready
         ]
         return CheckView(ok=not missing, detail="; ".join(missing) or f"ready: {', '.join(served)}")
 

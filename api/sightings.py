@@ -1,10 +1,10 @@
-"""What the watcher looks at: jobs, bulks and the newest events of jobs."""
+"""What the watcher looks at: jobs, bulks, commands, and the newest events of jobs."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 
-from models import bulks, events, listing
+from models import bulks, commands, events, listing
 from models.changes import Changes
 from models.database import Database
 
@@ -24,7 +24,7 @@ class Sightings:
         self._last: dict[str, Hashable] = {}
 
     def look(self, keys: Sequence[str]) -> Mapping[str, Hashable]:
-        """The state of each key: (version, ended) of a job, whether a bulk is over, an event's id or 0."""
+        """The state of each key: (version, ended) of a job, an event's id or 0, whether all else is over."""
         if self._changes.look() or not self._last.keys() >= set(keys):
             self._last = {}  # should reading fail, the next look reads again: nobody is taken for gone
             found: dict[str, Hashable] = dict.fromkeys(keys)
@@ -35,12 +35,15 @@ class Sightings:
 
     def _read(self, keys: Sequence[str]) -> dict[str, Hashable]:
         jobs = [key for key in keys if key.startswith("job_")]
+        orders = [key for key in keys if key.startswith("cmd_")]
         several = [key for key in keys if key.startswith("bulk_")]
         streams = [key.removeprefix(EVENTS) for key in keys if key.startswith(EVENTS)]
         found: dict[str, Hashable] = {}
         with self._database.read() as session:
             if jobs:
                 found.update(listing.versions(session, jobs))
+            if orders:
+                found.update(commands.over(session, orders))
             for bulk_id in several:
                 found[bulk_id] = bulks.is_over(session, bulk_id)
             if streams:

@@ -23,7 +23,7 @@ Wait = Annotated[
 
 
 async def ended(desk: Desk, request: Request, key: str, seconds: float) -> bool:
-    """Wait until a job or a bulk has ended or is gone; False when time, client or service ended first.
+    """Wait until a job, bulk or command has ended or is gone; False when time, client or service ended first.
 
     Raises:
         Problem: 422, the wait is longer than the settings allow.
@@ -41,7 +41,7 @@ async def ended(desk: Desk, request: Request, key: str, seconds: float) -> bool:
 
 
 def is_end(state: object) -> bool:
-    """Whether what the watcher saw is an end: gone, a bulk that is over, or a job that has ended."""
+    """Whether what the watcher saw is an end: gone, a bulk or command that is over, a job that has ended."""
     return state is None or state is True or (isinstance(state, tuple) and bool(state[1]))
 
 

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from platformdirs import user_data_path
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import NoDecode
 
 
@@ -214,7 +222,7 @@ class Engine(Section):
     pool_bytes: int = Field(
         2_147_483_648, ge=0, description="Key/value blocks kept for reuse, in bytes; 0 keeps none."
     )
-    pool_bits: Literal[0, 4, 8] = Field(
+    pool_bits: Annotated[Literal[0, 4, 8], BeforeValidator(int)] = Field(
         0, description="Bits a number of kept blocks is quantized to; 0 keeps them as they are."
     )
     disk_bytes: int = Field(

@@ -107,6 +107,11 @@ engine_prefill_tokens = Counter("penstock_engine_prefill_tokens_total", "Prompt 
 engine_cached_tokens = Counter("penstock_engine_cached_tokens_total", "Prompt tokens from a cache.", ["llm"])
 """Counts prompt tokens that needed no computing."""
 
+engine_restored_tokens = Counter(
+    "penstock_engine_restored_tokens_total", "Tokens whose keys and values were read back from disk.", ["llm"]
+)
+"""Counts tokens of blocks that came from disk into the pool."""
+
 engine_batch_rows = Gauge(
     "penstock_engine_batch_rows", "Sequences decoding together now.", ["llm"], multiprocess_mode="livesum"
 )
@@ -114,6 +119,11 @@ engine_batch_rows = Gauge(
 
 engine_live_bytes = Gauge(
     "penstock_engine_live_bytes", "Cache bytes of the live batch.", ["llm"], multiprocess_mode="livesum"
+)
+"""Bytes as the backend measures them, summed over living workers."""
+
+engine_pool_bytes = Gauge(
+    "penstock_engine_pool_bytes", "Bytes of the blocks kept for reuse.", ["llm"], multiprocess_mode="livesum"
 )
 """Bytes as the backend measures them, summed over living workers."""
 

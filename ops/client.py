@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 import httpx2
 
 from config.settings import is_loopback
-from ops.wire import ENDED, Bulk, Event, Job, Refused, Unreachable
+from ops.wire import ENDED, Agent, Bulk, Command, Event, Job, Refused, Unreachable
 
 WAIT_SECONDS = 30.0
 """How long one request waits for a change before the next one asks again."""
@@ -126,15 +126,45 @@ class Client:
 
     def jobs(self, limit: int | None = None, **filters: Any) -> Iterator[Job]:
         """Jobs that pass the filters, newest first, over as many pages as it takes."""
+        return cast(Iterator[Job], self._pages("/v1/jobs", limit, **filters))
+
+    def _pages(self, path: str, limit: int | None, **filters: Any) -> Iterator[Any]:
         left, cursor = limit, None
         while left is None or left > 0:
             size = 200 if left is None else min(200, left)
-            page = self._json("GET", "/v1/jobs", params=_given(cursor=cursor, limit=size, **filters))
-            yield from cast(list[Job], page["data"])
+            page = self._json("GET", path, params=_given(cursor=cursor, limit=size, **filters))
+            yield from page["data"]
             cursor = page.get("next_cursor")
             left = None if left is None else left - len(page["data"])
             if not cursor:
                 return
+
+    def agents(self) -> Iterator[Agent]:
+        """All agents by name, over as many pages as it takes."""
+        return cast(Iterator[Agent], self._pages("/v1/agents", None))
+
+    def agent(self, name: str) -> Agent:
+        """One agent."""
+        return cast(Agent, self._json("GET", f"/v1/agents/{quote(name)}"))
+
+    def delete_agent(self, name: str) -> None:
+        """Delete an agent and its caches."""
+        self._call("DELETE", f"/v1/agents/{quote(name)}")
+
+    def save(self, name: str) -> Command:
+        """Have an agent's cache written to disk."""
+        return cast(Command, self._json("POST", f"/v1/agents/{quote(name)}/save"))
+
+    def warm(self, name: str, body: Mapping[str, Any]) -> Command:
+        """Have an agent's cache, or that of the messages in ``body``, in memory."""
+        return cast(Command, self._json("POST", f"/v1/agents/{quote(name)}/warm", json=dict(body)))
+
+    def end_of(self, command: Command) -> Command:
+        """A command when it has ended."""
+        while command["finished_at"] is None:
+            path = f"/v1/commands/{quote(command['id'])}"
+            command = cast(Command, self._json("GET", path, params={"wait": WAIT_SECONDS}))
+        return command
 
     def cancel(self, job_id: str) -> Job:
         """Ask for a job to stop."""
@@ -156,6 +186,11 @@ class Client:
     def steer(self, llm: str, act: str) -> dict[str, Any]:
         """Let the queue of an LLM ``pause``, ``drain`` or ``resume``; how it is then."""
         return cast(dict[str, Any], self._json("POST", f"/v1/queues/{quote(llm)}/{act}"))
+
+    def set_window(self, llm: str, ms: float) -> dict[str, Any]:
+        """Let the workers of an LLM gather arrivals for so many milliseconds; how its queue is then."""
+        body = {"window_ms": ms}
+        return cast(dict[str, Any], self._json("PATCH", f"/v1/queues/{quote(llm)}", json=body))
 
     def delete(self, job_id: str) -> None:
         """Delete an ended job."""

@@ -21,15 +21,17 @@ def check(settings: Settings, alias: str) -> None:
     """
     if settings.engine.backend == "fake":
         return
-    path = settings.llms[alias].path
-    folder = place(path)
+    path, adapter = settings.llms[alias].path, settings.llms[alias].adapter
+    folder, setting = place(path), "path"
     if folder is not None and (missing := missing_files(folder)):
         wrong = f"{folder} has no {' and no '.join(missing)}" if folder.is_dir() else f"there is no {folder}"
     elif folder is None and not _may_be_fetched(path):
         wrong = f"{path} is no folder here, and the hub knows no such id, or does not show it to you"
+    elif lacking := missing_of_adapter(adapter):
+        wrong, setting = f"its adapter {adapter} has no {' and no '.join(lacking)}", "adapter"
     else:
         return
-    cure = f"put --llm, or the setting llms.{alias}.path, right"
+    cure = f"put --llm, or the setting llms.{alias}.{setting}, right"
     raise Complaint(f"The LLM cannot be loaded: {wrong}. To mend it, {cure}.", CONFIGURATION_ERROR)
 
 
@@ -71,3 +73,9 @@ def missing_files(folder: Path) -> list[str]:
     if not any(folder.glob("*.safetensors")):
         missing.append("*.safetensors")
     return missing
+
+
+def missing_of_adapter(folder: str) -> list[str]:
+    """What a LoRA adapter needs and this folder lacks; nothing is missing where there is no adapter."""
+    files = ("adapter_config.json", "adapters.safetensors") if folder else ()
+    return [name for name in files if not (Path(folder).expanduser() / name).is_file()]

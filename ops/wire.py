@@ -78,6 +78,41 @@ class Bulk(TypedDict):
     ended: bool
 
 
+class Cache(TypedDict):
+    """What is held of an agent's conversation, and what it has saved."""
+
+    tokens: int
+    where: str
+    llm: str | None
+    at: str | None
+    hits: int
+    hit_tokens: int
+    prompt_tokens: int
+
+
+class Agent(TypedDict):
+    """An agent as ``/v1/agents`` shows it."""
+
+    name: str
+    created_at: str
+    last_used_at: str
+    waiting: int
+    running: int
+    cache: Cache
+
+
+class Command(TypedDict):
+    """Something that a worker is to do; ``finished_at`` tells that it has ended, ``error`` why it failed."""
+
+    id: str
+    kind: str
+    state: str
+    llm: str
+    finished_at: str | None
+    error: str | None
+    result: dict[str, Any] | None
+
+
 @dataclass(frozen=True)
 class Event:
     """One live event of a job."""

@@ -100,7 +100,6 @@ def new_llm(**fields: Any) -> Llm:
         "vocabulary": 384,
         "fingerprint": "f" * 64,
         "tokenizer": "pico",
-        "ready": True,
         "updated_at": START,
     }
     return Llm(**{**known, **fields})

@@ -53,9 +53,14 @@ class Service:
         self.deaths: list[str] = []
         self.inference: Inference | None = None
 
+    def make(self) -> Inference:
+        """An inference worker that is not started."""
+        (llm,) = self.settings.served_llms
+        return Inference(self.settings, self.database, llm, lambda: self.deaths.append("dead"))
+
     def start(self) -> Inference:
         """Start an inference worker; there is neither a sweeper nor any other process."""
-        self.inference = Inference(self.settings, self.database, lambda: self.deaths.append("dead"))
+        self.inference = self.make()
         self.inference.start()
         return self.inference
 

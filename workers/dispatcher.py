@@ -62,7 +62,7 @@ class Books(Protocol):
 class Dispatcher:
     """Claims what the engine can take, whenever there is reason to look."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - its parts are wired in one place, by name where it matters
         self,
         database: Database,
         engine: Engine,
@@ -70,13 +70,14 @@ class Dispatcher:
         books: Books,
         encode: Callable[[Claim], Admission | endings.Ending],
         settings: Settings,
+        llm: str,
         on_others: Callable[[Session, list[str]], None],
         on_death: Callable[[], None],
     ) -> None:
         self._database = database
         self._engine = engine
         self._identity = identity
-        self._llm = settings.served_llm
+        self._llm = llm
         self._most_open = 2 * settings.engine.max_rows
         self._trial_jobs = settings.queue.trial_jobs
         self._homes = Homes(settings.worker.home_wait_ms / 1000)

@@ -33,11 +33,19 @@ class Gauges:
             (telemetry.engine_steps, now.decode_steps, before.decode_steps),
             (telemetry.engine_decoded_tokens, now.decoded_tokens, before.decoded_tokens),
             (telemetry.engine_prefill_tokens, now.prefill_tokens, before.prefill_tokens),
+            (telemetry.engine_restored_tokens, now.restored_tokens, before.restored_tokens),
         ):
             counter.labels(self._llm).inc(new - old)
         telemetry.engine_batch_rows.labels(self._llm).set(now.rows)
         telemetry.engine_live_bytes.labels(self._llm).set(now.live_bytes)
+        telemetry.engine_pool_bytes.labels(self._llm).set(now.pool_bytes)
         self._told = now
+
+    def close(self) -> None:
+        """The LLM is unloaded: bring the totals up for the last time; nothing is held of it any more."""
+        self.publish()
+        for gauge in (telemetry.engine_batch_rows, telemetry.engine_live_bytes, telemetry.engine_pool_bytes):
+            gauge.labels(self._llm).set(0)
 
     def figures(self) -> dict[str, Any]:
         """What the heartbeat carries; also moves the smoothed rate on."""
@@ -55,6 +63,9 @@ class Gauges:
             "rows": stats.rows,
             "waiting": stats.waiting,
             "live_bytes": stats.live_bytes,
+            "pool_bytes": stats.pool_bytes,
+            "reused_tokens": stats.reused_tokens,
+            "restored_tokens": stats.restored_tokens,
             "decoded_tokens": stats.decoded_tokens,
             "decode_steps": stats.decode_steps,
             "jobs_per_second": round(self.jobs_per_second, 3),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,17 @@ from workers.presence import Presence
 class Identity:
     """A worker's id, its heartbeat, and the file that shows that its process lives."""
 
-    def __init__(self, database: Database, kind: str, data_dir: Path) -> None:
+    def __init__(
+        self,
+        database: Database,
+        kind: str,
+        data_dir: Path,
+        llms: Callable[[], Mapping[str, str | None]] = dict,
+    ) -> None:
+        """``llms`` says what its process can load, as in :class:`models.workers.Worker`."""
         self._database = database
         self._kind = kind
+        self._llms = llms
         self._llm: str | None = None
         self._data_dir = data_dir
         self._presence: Presence | None = None
@@ -35,12 +43,10 @@ class Identity:
             id=new_id("worker"), kind=self._kind,
             host=socket.gethostname()[:255], pid=os.getpid(), beats=0,
             started_at=now, seen_at=now, figures={},
+            llm=self._llm, llms=dict(self._llms()),
         )  # fmt: skip
         with self._database.write() as session:
             session.add(worker)
-            session.flush()
-            if self._llm is not None:  # it was declared lost, and its LLM not ready with it
-                workers.serve(session, worker.id, self._llm)
         self.worker_id = worker.id
         self._vanish()
         self._presence = Presence.show(self._data_dir, worker.id)

@@ -1,7 +1,8 @@
-"""The inference process: the only one that touches an LLM.
+"""The inference process: the only one that touches LLMs.
 
 Hints ring the dispatcher's bell; the dispatcher claims and hands over; the
-engine decodes; the recorder writes down. Each has a thread of its own.
+engine decodes; the recorder writes down. Each has a thread of its own, once
+for each LLM that is loaded; the registry says which those are.
 """
 
 from __future__ import annotations
@@ -9,30 +10,38 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 from config.prices import load_prices
 from config.settings import Settings
-from models import jobs
+from models import agents, jobs
 from models import workers as worker_rows
 from models.base import utcnow
 from models.claims import Claim
-from models.database import Database
+from models.commands import Kind
+from models.database import Database, Unavailable
 from models.endings import Ending
 from models.requests import CompletionRequest
 from workers import stopping
 from workers.backends import make_backend
 from workers.broker import make_broker, make_live_log, make_worker, register_drain, wake_all
+from workers.commands import Commands
 from workers.control import Control
+from workers.conversations import Conversations, make_disk
 from workers.dispatcher import Dispatcher
-from workers.engine import Admission, EngineDead, EngineThread, Limits, LlmInfo, Output
+from workers.engine import Admission, EngineThread, LlmInfo, Output
+from workers.engine.limits import limits_of
 from workers.gauges import Gauges
 from workers.identity import Identity
 from workers.ledger import Ledger
 from workers.outage import outlast
 from workers.recorder import Recorder
+from workers.registry import Registry
 from workers.signals import StopSignal
 
 log = logging.getLogger(__name__)
@@ -45,83 +54,115 @@ LOOK_UP_SECONDS = 0.1
 
 
 class Inference:
-    """All threads of the process, wired in one place."""
+    """A worker that serves one LLM: all its threads, wired in one place.
 
-    def __init__(self, settings: Settings, database: Database, on_death: Callable[[], None]) -> None:
+    It comes, loads its LLM once (sooner or later), and stops; for another LLM there is another one.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        llm: str,
+        on_death: Callable[[], None],
+        llms: Callable[[], Mapping[str, str | None]] = dict,
+    ) -> None:
+        """``llms`` says what the process can load, as in :class:`models.workers.Worker`."""
         self._settings = settings
         self._database = database
         self._on_death = on_death
         self.is_broken = False
-        self.llm = settings.served_llm
-        self.identity = Identity(database, "inference", settings.data_dir)
+        self.is_loaded = False
+        self.llm = llm
+        self.identity = Identity(database, "inference", settings.data_dir, llms)
         self._ledger = Ledger(load_prices(), settings.queue, settings.currency)
         self._broker = make_broker(settings, database)
         self._live = make_live_log(settings, database)
-        chosen = settings.engine
-        limits = Limits(chosen.max_rows, chosen.max_batch_bytes, chosen.max_row_bytes)
         self.engine = EngineThread(
-            lambda: make_backend(settings, self.llm), limits, self._hear, on_dead=lambda _: self.die()
-        )
+            lambda: make_backend(settings, llm), limits_of(settings.engine), self._hear,
+            make_disk=partial(make_disk, settings, llm), on_dead=lambda _: self._engine_died(),
+        )  # fmt: skip
         self.recorder = Recorder(
-            database, self._broker, self._live, self.identity, self._ledger, settings,
+            database, self._broker, self._live, self.identity, self._ledger, settings, llm,
             on_room=self._ring, on_death=self.die,
         )  # fmt: skip
         self.dispatcher = Dispatcher(
-            database,
-            self.engine,
-            self.identity,
-            self.recorder,
-            self._admission,
-            settings,
-            on_others=partial(wake_all, self._broker),
-            on_death=self.die,
-        )
-        self.gauges = Gauges(self.llm, self.engine.stats, lambda: self.recorder.ended_total)
+            database, self.engine, self.identity, self.recorder, self._admission, settings, llm,
+            on_others=partial(wake_all, self._broker), on_death=self.die,
+        )  # fmt: skip
+        self.gauges = Gauges(llm, self.engine.stats, lambda: self.recorder.ended_total)
+        self.conversations = Conversations(database, self.engine, self.identity, llm)
         self.control = Control(database, settings.worker, self)
         register_drain(self._broker, lambda _ids: self.dispatcher.ring())
-        self._hints = make_worker(self._broker, self.llm)
+        self._hints = make_worker(self._broker, llm)
 
     def start(self, is_stopping: Callable[[], bool] = lambda: False) -> bool:
-        """Load the LLM, tell of it, and begin to work; False when a stop was asked for before that.
+        """:meth:`come`, and :meth:`load` at once."""
+        return self.come(is_stopping) and self.load(is_stopping)
 
-        A database that is away is waited for. Raises :class:`EngineDead`, caused by what loading raised.
+    def come(self, is_stopping: Callable[[], bool] = lambda: False) -> bool:
+        """Register and begin to beat, without an LLM yet; False when a stop was asked for before that.
+
+        A database that is away is waited for.
         """
-        if not outlast(self._unpublish, is_stopping) or not outlast(self.identity.register, is_stopping):
+        if not outlast(self.identity.register, is_stopping):
             return False
         self.control.start()
+        return True
+
+    def load(self, is_stopping: Callable[[], bool] = lambda: False) -> bool:
+        """Load the LLM, tell of it, and begin to work; False when a stop was asked for before that.
+
+        Raises :class:`EngineDead`, caused by what loading raised; then only :meth:`stop` is left to do.
+        """
         self.engine.start()
-        while (info := self._loaded()) is None:
+        while (info := self._ready()) is None:
             if is_stopping():
                 return False
         if not outlast(partial(self._publish, info), is_stopping):
             return False
+        self.is_loaded = True
+        if self.engine.dead is not None:  # it has died already, when this was not known to be a death yet
+            self.die()
         self.recorder.start()
         self.dispatcher.start()
         self._hints.start()
+        self.control.obey(Commands(self._database, self.identity, self.llm, self))
         log.info("serving %s as %s, context %d tokens", info.name, self.llm, info.context_length)
         return True
 
-    def _loaded(self) -> LlmInfo | None:
+    def _ready(self) -> LlmInfo | None:
         try:
             return self.engine.ready(LOOK_UP_SECONDS)
         except TimeoutError:
             return None
 
-    def stop(self, grace_seconds: float) -> bool:
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the LLM could still be loaded: that goes only once."""
+        return not self.is_loaded and self.engine.dead is None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the engine's thread has not ended: nothing may be torn down under it."""
+        return self.engine.is_running
+
+    def stop(self, grace_seconds: float, step_seconds: float | None = None) -> bool:
         """Stop claiming, finish what fits in the grace time, give the rest back, leave; True if all went so.
 
-        No part is waited for longer than :mod:`workers.stopping` says. What a part could not
+        No part is waited for longer than :mod:`workers.stopping` says, but for the engine: its last step,
+        and agents' blocks on their way to the disk, may take ``step_seconds``. What a part could not
         write down goes back with the last transaction: the fence keeps anything later from counting.
         """
         stopping.within(stopping.HINTS_SECONDS, "the end of hints", self._hints.stop)
         self.dispatcher.stop(stopping.CLAIM_SECONDS)
         if not self.engine.drain(grace_seconds):
             log.info("giving %d jobs back", self.engine.held)
-        if not self.engine.stop(stopping.STEP_SECONDS):
+        if not self.engine.stop(step_seconds or stopping.STEP_SECONDS):
             log.warning("the engine is not waited for: it is loading, or at a long step")
         self.recorder.stop(stopping.BOOKS_SECONDS)
         self.control.stop(stopping.PULSE_SECONDS)
-        self.gauges.publish()
+        self.gauges.close()
         left = stopping.within(stopping.LEAVE_SECONDS, "leaving", self._leave)
         self._live.close()
         self._broker.close()
@@ -131,10 +172,17 @@ class Inference:
         """The last transaction; what a broken worker holds counts as lost, for it may have broken it."""
         if not self.identity.worker_id:
             return  # it never came in
+        with suppress(Unavailable):
+            self.conversations.tell()  # what the engine has written to disk at its end
         held = [] if self.is_broken else self.recorder.open_books()
         with self._database.write() as session:
             given = self.identity.leave(session, self._settings.currency, held)
             wake_all(self._broker, session, given)
+
+    def _engine_died(self) -> None:
+        """While the LLM is loaded that is a failure to load it, and nobody's death."""
+        if self.is_loaded:
+            self.die()
 
     def die(self) -> None:
         """Let the process end; a part of it broke."""
@@ -152,6 +200,7 @@ class Inference:
         try:
             request = CompletionRequest.model_validate_json(claim.request)
             tokens = self.engine.encode(request.messages)
+            boundaries = self.engine.boundaries(request.messages, tokens)
         except Exception as error:  # noqa: BLE001 - a bad row fails its own job
             return self._ledger.failed(claim, claim.fence, "invalid_prompt", str(error))
         now = time.monotonic()
@@ -161,11 +210,17 @@ class Inference:
             deadline=now + claim.timeout_seconds - claim.spent_seconds,
             expires=None if left is None else now + left,
             priority=claim.priority, rank=claim.rank,
+            owner=None if claim.agent is None else agents.owner(claim.tenant_id, claim.agent),
+            salt=claim.salt, boundaries=boundaries,
         )  # fmt: skip
 
     def is_busy(self) -> bool:
         """Whether any job of this worker has not been written down as ended."""
         return self.recorder.running > 0
+
+    def is_at_work(self) -> bool:
+        """Whether it has jobs, or the engine reads a prompt ahead."""
+        return self.is_busy() or self.engine.held > 0
 
     def is_stalled(self) -> bool:
         """Whether the engine has been at one step for too long; said once."""
@@ -202,24 +257,28 @@ class Inference:
         self.engine.withdraw_all()
         self.dispatcher.ring()
 
+    def execute(self, kind: Kind, args: Mapping[str, Any]) -> Future[dict[str, Any]]:
+        """Begin what a command asks."""
+        return self.conversations.execute(kind, args)
+
+    def set_window(self, ms: float) -> None:
+        """Gather arrivals for so long from now on."""
+        self.dispatcher.window_ms = ms
+
     def figures(self) -> dict[str, object]:
-        """What the heartbeat carries; also stores the rate from which waits are estimated."""
+        """What the heartbeat carries; also stores what agents have cached, and how fast jobs end."""
+        self.conversations.tell()
         figures = self.gauges.figures()
         if self.gauges.jobs_per_second:
             with self._database.write() as session:
                 worker_rows.publish_rate(session, self.llm, self.gauges.jobs_per_second, utcnow())
         return figures
 
-    def _unpublish(self) -> None:
-        """What an earlier process said of the LLM is no longer so."""
-        with self._database.write() as session:
-            worker_rows.note_readiness(session, self.llm)
-
     def _publish(self, info: LlmInfo) -> None:
         row = worker_rows.Llm(
             alias=self.llm, name=info.name, context_length=info.context_length,
             vocabulary=info.vocab_size, fingerprint=info.fingerprint,
-            tokenizer=info.tokenizer_path, ready=True, updated_at=utcnow(),
+            tokenizer=info.tokenizer_path, updated_at=utcnow(),
         )  # fmt: skip
         with self._database.write() as session:
             worker_rows.publish_llm(session, row)
@@ -240,17 +299,12 @@ def main(settings: Settings, check_schema: Callable[[Database], None]) -> int:
     )
     if not outlast(partial(check_schema, database), lambda: stop.is_set):
         return 0
-    inference = Inference(settings, database, stop.set)
-    try:
-        if inference.start(lambda: stop.is_set):
-            stop.wait()
-    except EngineDead:
-        inference.is_broken = True
-    if inference.is_broken:
+    registry = Registry(settings, database, partial(Inference, settings, database), stop)
+    registry.run()
+    if registry.is_broken:
         log.critical("a part of this process broke; its jobs go back and it ends")
-    left = inference.stop(0 if inference.is_broken else settings.worker.grace_seconds)
-    status = 0 if left and not inference.is_broken else 1
-    if inference.engine.is_running:
+    status = 0 if registry.stop() and not registry.is_broken else 1
+    if registry.is_running:
         logging.shutdown()
         os._exit(status)  # nothing may be torn down under a thread that computes
     database.close()

@@ -34,7 +34,7 @@ TRY_AGAIN_SECONDS = 0.5
 class Recorder:
     """Keeps the running jobs' books between the engine and the database."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - its parts are wired in one place, by name where it matters
         self,
         database: Database,
         broker: Broker,
@@ -42,6 +42,7 @@ class Recorder:
         identity: Identity,
         ledger: Ledger,
         settings: Settings,
+        llm: str,
         on_room: Callable[[], None],
         on_death: Callable[[], None],
     ) -> None:
@@ -50,7 +51,7 @@ class Recorder:
         self._live = live
         self._identity = identity
         self._ledger = ledger
-        self._llm = settings.served_llm
+        self._llm = llm
         self._flush_seconds = settings.live.flush_ms / 1000
         self._on_room = on_room
         self._running: dict[tuple[str, int], Running] = {}

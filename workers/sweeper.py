@@ -14,7 +14,7 @@ from functools import partial
 
 from config import telemetry
 from config.settings import Settings
-from models import bulks, counters, endings, idempotency, jobs, lanes, workers
+from models import bulks, commands, counters, endings, idempotency, jobs, lanes, workers
 from models.base import utcnow
 from models.database import Database, Session
 from models.queues import oldest_claimable
@@ -87,7 +87,8 @@ class Sweeper:
         self._watch = Watch(settings.worker.lease_seconds, settings.worker.lease_seconds / 3, clock)
         self._hinted: dict[str, float] = {}
         pace = partial(Pace, database, settings.retention.lock_ms / 1000)
-        self._folding, self._forgetting, self._dropping = pace(*FOLD_ROWS), pace(), pace()
+        self._folding, self._forgetting = pace(*FOLD_ROWS), pace()
+        self._dropping, self._clearing = pace(), pace()
         self._pruner = Pruner(database, settings, pace())
         self._indexer = Indexer(database, settings.retention.lock_ms / 1000)
         self._tidying: Iterator[None] | None = None
@@ -168,12 +169,14 @@ class Sweeper:
         settings, now = self._settings, utcnow()
         remembered = now - timedelta(hours=settings.requests.idempotency_hours)
         abandoned = now - timedelta(seconds=settings.bulk.abandon_seconds)
+        yesterday = now - timedelta(days=1)
         yield from _repeat(self._folding, counters.compact)
         yield from _repeat(self._forgetting, lambda s, most: idempotency.prune(s, remembered, most))
         yield from _repeat(self._dropping, lambda s, most: bulks.drop_abandoned(s, abandoned, most))
+        yield from _repeat(self._clearing, lambda s, most: commands.prune(s, yesterday, most))
         yield from self._pruner.round()
         with self._database.write() as session:
-            workers.prune(session, now - timedelta(days=1))
+            workers.prune(session, yesterday)
         yield
         self._live.prune(now - timedelta(seconds=settings.live.keep_seconds))
 

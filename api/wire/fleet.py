@@ -13,6 +13,8 @@ LLM_EXAMPLE: dict[str, Any] = {
     "alias": "pico",
     "default": True,
     "ready": True,
+    "loaded": True,
+    "trouble": None,
     "name": "penstock-pico",
     "context_length": 4096,
     "vocabulary": 384,
@@ -63,7 +65,11 @@ class LlmView(View):
     object: Literal["llm"] = "llm"
     alias: Annotated[str, Field(description="What a job's `llm` names.")]
     default: Annotated[bool, Field(description="Used when a job names none.")]
-    ready: Annotated[bool, Field(description="Whether a worker serves it now.")]
+    ready: Annotated[
+        bool, Field(description="Whether its jobs will run: a worker has loaded it, or can load it.")
+    ]
+    loaded: Annotated[bool, Field(description="Whether a worker has it in memory now.")]
+    trouble: Annotated[str | None, Field(description="Why a worker could not load it when it tried last.")]
     name: str | None
     context_length: int | None
     vocabulary: int | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from ops.cli import checks, copies, jobs, keys, processes, queues, submit, tenants, trials
+from ops.cli import agents, checks, copies, jobs, keys, processes, queues, submit, tenants, trials
 from ops.cli.invocation import Shared
 from ops.cli.options import DataDir, Json
 
@@ -28,6 +28,7 @@ app.command()(processes.migrate)
 app.command()(submit.submit)
 app.command()(jobs.jobs)
 app.add_typer(jobs.job, name="job")
+app.add_typer(agents.agent, name="agent")
 app.add_typer(queues.queue, name="queue")
 app.add_typer(keys.key, name="key")
 app.add_typer(tenants.tenant, name="tenant")

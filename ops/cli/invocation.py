@@ -116,7 +116,7 @@ def serving(llm: str | None) -> dict[str, Any]:
     local = Path(llm).expanduser()
     path = str(local.resolve()) if local.is_dir() else llm
     alias = alias_of(path)
-    chosen = {"default_llm": alias, "worker.llm": alias, "serve": (alias,)}
+    chosen = {"default_llm": alias, "worker.llms": (alias,), "serve": (alias,)}
     return {**chosen, f"llms.{alias}": {"path": path}}
 
 

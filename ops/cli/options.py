@@ -20,9 +20,9 @@ LlmPath = Annotated[
     str | None,
     typer.Option("--llm", metavar="PATH_OR_HUB_ID", help="Serve this LLM in place of pico."),
 ]
-Alias = Annotated[
-    str | None,
-    typer.Option("--alias", help="Alias, from the settings' llms, of the LLM to serve."),
+Aliases = Annotated[
+    list[str] | None,
+    typer.Option("--alias", help="Alias, from the settings' llms, of an LLM to serve; may be repeated."),
 ]
 Url = Annotated[str | None, typer.Option("--url", help="Address of the service; default: this data dir's.")]
 Key = Annotated[

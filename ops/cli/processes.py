@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from ops.cli.invocation import Invocation, serving
-from ops.cli.options import Alias, AllowRemote, DataDir, Json, LlmPath, Port
+from ops.cli.options import Aliases, AllowRemote, DataDir, Json, LlmPath, Port
 from ops.lifeline import is_held
 from ops.show import document, say
 
@@ -69,11 +69,11 @@ def api(
 def inference(
     ctx: typer.Context,
     llm: LlmPath = None,
-    alias: Alias = None,
+    alias: Aliases = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Run the worker that holds an LLM: the default one, or a configured one by its alias."""
+    """Run the worker that holds an LLM: the default one, or configured ones by their aliases."""
 
     def run(settings: Settings) -> int:
         _with_blas(settings)
@@ -81,10 +81,11 @@ def inference(
         from ops import llm_place
         from workers.inference import main
 
-        llm_place.check(settings, settings.served_llm)
+        for name in settings.served_llms:
+            llm_place.check(settings, name)
         return main(settings, migrations.check)
 
-    _run(Invocation.of(ctx, data_dir, json, {"worker.llm": alias, **serving(llm)}), run)
+    _run(Invocation.of(ctx, data_dir, json, {"worker.llms": tuple(alias or ()) or None, **serving(llm)}), run)
 
 
 @worker.command()

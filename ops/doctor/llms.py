@@ -7,7 +7,7 @@ from pathlib import Path
 
 from config.settings import Settings
 from ops.doctor.finding import Finding, fail, ok, warn
-from ops.llm_place import missing_files, place
+from ops.llm_place import missing_files, missing_of_adapter, place
 
 
 def weights(settings: Settings) -> Iterator[Finding]:
@@ -22,6 +22,9 @@ def weights(settings: Settings) -> Iterator[Finding]:
             yield _hub(subject, llm.path)
         elif missing := missing_files(folder):
             yield fail(subject, f"{folder} has no {' and no '.join(missing)}", f"put llms.{alias}.path right")
+        elif missing := missing_of_adapter(llm.adapter):
+            lacks = f"{llm.adapter} has no {' and no '.join(missing)}"
+            yield fail(subject, lacks, f"put llms.{alias}.adapter right")
         else:
             size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
             yield ok(subject, f"{size / 2**20:.1f} MiB in {folder}")

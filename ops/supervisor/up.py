@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -130,20 +130,20 @@ def programs(settings: Settings, overrides: Mapping[str, Any]) -> list[Program]:
             Program(
                 name,
                 penstock("worker", "inference"),
-                by_worker | preloaded(settings) | variables({"worker.llm": alias}),
+                by_worker | preloaded(settings) | variables({"worker.llms": aliases}),
                 patience,
             )
-            for name, alias in inference_names(settings).items()
+            for name, aliases in inference_names(settings).items()
         ),
         Program("errands", penstock("worker", "errands"), by_worker, patience),
     ]
 
 
-def inference_names(settings: Settings) -> dict[str, str]:
-    """The inference workers by name, each with the alias it serves."""
-    if len(settings.up_serves) == 1:
-        return {"inference": settings.up_serves[0]}
-    return {f"inference-{_as_file(alias)}": alias for alias in settings.up_serves}
+def inference_names(settings: Settings) -> dict[str, tuple[str, ...]]:
+    """The inference workers by name, each with the aliases it serves."""
+    if len(settings.up_serves) == 1 or settings.worker.share:
+        return {"inference": settings.up_serves}
+    return {f"inference-{_as_file(alias)}": (alias,) for alias in settings.up_serves}
 
 
 def _as_file(alias: str) -> str:
@@ -183,14 +183,12 @@ class Readiness:
     database: Database
     children: list[Child]
     llms: tuple[str, ...]
-    started: datetime | None = None
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def look(self) -> bool:
         """One look; takes about a second at the most."""
-        from models.base import utcnow
         from models.database import Unavailable
 
-        self.started = self.started or utcnow()
         try:
             return self._workers_live() and self._api_is_green()
         except Unavailable:  # the children try again too
@@ -207,11 +205,10 @@ class Readiness:
 
         pids = {child.pid for child in self.children}
         with self.database.read() as session:
-            kinds = {worker.kind for worker in workers.alive(session) if worker.pid in pids}
-            llms = {llm.alias: llm.updated_at for llm in workers.llms(session) if llm.ready}
-        started = self.started
-        loaded = started is not None and all(llm in llms and llms[llm] >= started for llm in self.llms)
-        return kinds >= {"inference", "errands"} and loaded
+            living = workers.alive(session)
+        ours = [worker for worker in living if worker.pid in pids and worker.started_at >= self.started]
+        ready = {llm for llm, standing in workers.standings(ours).items() if standing.is_ready}
+        return {worker.kind for worker in ours} >= {"inference", "errands"} and ready >= {*self.llms}
 
 
 def announce(folder: Path, url: str, *, as_json: bool) -> None:

@@ -120,18 +120,18 @@ class FakeWorker:
     def publish(
         self, *, context_length: int = 4096, ready: bool = True, alias: str = "pico", tokenizer: str = ""
     ) -> None:
-        """Live, and serve an LLM."""
+        """Live, and serve an LLM once it is ready."""
         now = utcnow()
         llm = Llm(
             alias=alias, name="penstock-pico", context_length=context_length, vocabulary=384, fingerprint="f",
-            tokenizer=tokenizer, ready=ready, jobs_per_second=2.0, updated_at=now,
+            tokenizer=tokenizer, jobs_per_second=2.0, updated_at=now,
         )  # fmt: skip
         with self.database.write() as session:
             workers.publish_llm(session, llm)
             session.merge(
                 Worker(
-                    id="wrk_1", kind="inference", host="here", pid=1, beats=1, started_at=now, seen_at=now,
-                    figures={"rows": 3},
+                    id="wrk_1" if alias == "pico" else f"wrk_{alias}", kind="inference", host="here", pid=1,
+                    beats=1, started_at=now, seen_at=now, figures={"rows": 3}, llm=alias if ready else None,
                 )
             )  # fmt: skip
 

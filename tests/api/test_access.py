@@ -26,9 +26,10 @@ OPERATIONS = sorted(
 )
 ROUTES = pytest.mark.parametrize(("method", "path"), OPERATIONS)
 OF_ONE = pytest.mark.parametrize(
-    ("method", "path"), [op for op in OPERATIONS if "{" in op[1] and not op[1].startswith("/v1/queues/")]
+    ("method", "path"),
+    [op for op in OPERATIONS if "{" in op[1] and not op[1].startswith(("/v1/queues/", "/v1/llms/"))],
 )
-"""Operations on a thing that belongs to one tenant; queues belong to all."""
+"""Operations on a thing that belongs to one tenant; queues and LLMs belong to all."""
 
 
 def problem(answer: httpx2.Response, status: int, slug: str) -> dict[str, Any]:
@@ -77,7 +78,11 @@ def names(client: TestClient, key: str) -> dict[str, str]:
     """One thing of each kind that the tenant of ``client`` has."""
     bulk = client.post("/v1/bulk", json={"jobs": [{**HI, "agent": "team/a"}]}).json()["id"]
     job = client.get("/v1/jobs").json()["data"][0]["id"]
-    return {"job_id": job, "bulk_id": bulk, "name:path": "team/a", "key_id": key.split("_")[1]}
+    command = client.post("/v1/agents/team/a/save").json()["id"]
+    return {
+        "job_id": job, "bulk_id": bulk, "name:path": "team/a", "command_id": command,
+        "key_id": key.split("_")[1],
+    }  # fmt: skip
 
 
 @OF_ONE

@@ -1,4 +1,4 @@
-"""LLMs, workers, agents, keys, the bill and the trail."""
+"""LLMs, workers, keys, the bill and the trail."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 from api.app import create_app
 from config.prices import Price, Prices
 from config.settings import Llm, Settings
+from models import commands, workers
 from models.database import Database
 from models.tenants import FairShare
 from tests.api.conftest import BOTH, FakeWorker
@@ -49,6 +50,53 @@ class TestLlms:
         )
         assert big["price"] == {"currency": "EUR", "prompt": "0.05", "cached": "0.01", "completion": "2"}
 
+    def test_what_sleeps_is_ready_and_what_failed_says_why(
+        self, client: TestClient, worker: FakeWorker, database: Database
+    ) -> None:
+        """Loaded, loadable and neither are told apart."""
+        worker.publish()
+
+        def shown() -> list[tuple[bool, bool, str | None]]:
+            return [
+                (llm["ready"], llm["loaded"], llm["trouble"]) for llm in client.get("/v1/llms").json()["data"]
+            ]
+
+        with database.write() as session:
+            workers.tell(session, ["wrk_1"], {"pico": None, "big": None})
+        assert shown() == [(True, True, None), (True, False, None)]
+        with database.write() as session:
+            workers.tell(session, ["wrk_1"], {"pico": None, "big": "ValueError: no memory"})
+        assert shown() == [(True, True, None), (False, False, "ValueError: no memory")]
+
+    @pytest.mark.parametrize("act", ["load", "unload"])
+    def test_an_llm_is_loaded_and_unloaded_by_hand(
+        self, client: TestClient, database: Database, key: str, act: str
+    ) -> None:
+        """The command is for whoever can load the LLM, is shown to its tenant, and is in the trail."""
+        answer = client.post(f"/v1/llms/big/{act}")
+        told = answer.json()
+        assert (answer.status_code, answer.headers["location"]) == (202, f"/v1/commands/{told['id']}")
+        assert [told[name] for name in ("kind", "state", "llm", "agent", "worker")] == [
+            f"llm.{act}", "waiting", "big", None, None,
+        ]  # fmt: skip
+        with database.read() as session:
+            command = commands.about_llms(session, ["big"])
+        assert command is not None
+        assert (command.id, command.worker_id, command.args) == (told["id"], None, {})
+        assert client.get("/v1/commands").json()["data"] == [told]
+        (entry,) = client.get("/v1/audit").json()["data"]
+        assert (entry["action"], entry["actor"], entry["subject"]) == (f"llm.{act}", key.split("_")[1], "big")
+        assert entry["details"] == {"command": told["id"]}
+
+    def test_what_cannot_be_loaded_by_hand(self, client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An LLM that is not configured; more than may wait; a body."""
+        assert client.post("/v1/llms/bug/load").json()["detail"] == "'bug' is not configured; there is: big"
+        assert client.post("/v1/llms/big/load", json={"now": True}).status_code == 422
+        monkeypatch.setattr("api.door.MOST_WAITING", 1)
+        answers = [client.post("/v1/llms/big/unload") for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [202, 429]
+        assert answers[1].headers["retry-after"] == "10"
+
     def test_unknown_llm_is_told_its_neighbours(self, client: TestClient) -> None:
         """A name that nothing resembles is answered with all there are."""
         answer = client.post("/v1/jobs", json={"prompt": "a", "llm": "zzz"})
@@ -76,32 +124,6 @@ def test_living_workers_are_listed(client: TestClient, worker: FakeWorker) -> No
         1,
         {"rows": 3},
     )
-
-
-@BOTH
-def test_agents_are_listed_by_name(client: TestClient, worker: FakeWorker) -> None:
-    """Agents come in order of their names, page by page, with what they are at."""
-    for name in ("otto", "anna", "team/bert"):
-        submit(client, agent=name)
-    submit(client, agent="anna")
-    worker.claim(3)
-    first = client.get("/v1/agents?limit=2").json()
-    assert [(a["name"], a["waiting"], a["running"]) for a in first["data"]] == [
-        ("anna", 1, 1),
-        ("otto", 0, 1),
-    ]
-    rest = client.get("/v1/agents", params={"cursor": first["next_cursor"]}).json()
-    assert [agent["name"] for agent in rest["data"]] == ["team/bert"]
-    assert rest["next_cursor"] is None
-
-
-def test_agent_is_found_by_its_name(client: TestClient) -> None:
-    """An agent is reached by its name, a slash in it included; others are not there."""
-    submit(client, agent="team/bert")
-    assert client.get("/v1/agents/team/bert").json()["name"] == "team/bert"
-    assert client.get("/v1/agents/team%2Fbert").json()["name"] == "team/bert"
-    assert client.get("/v1/agents/bert").status_code == 404
-    assert client.get("/v1/agents/%00").status_code == 404
 
 
 @BOTH

@@ -71,7 +71,7 @@ def test_fresh_service_lives_and_has_started(keyless: TestClient) -> None:
     assert (started.status_code, started.json()["checks"]["database"]["ok"]) == (200, True)
     assert missing(keyless) == {
         "worker": "no live inference worker (none has started)",
-        "llm": "pico has not been loaded by any worker",
+        "llm": "no worker has loaded pico",
     }
 
 
@@ -112,21 +112,33 @@ def test_heartbeats_are_judged_by_our_own_clock(
     assert fresh()
 
 
-@pytest.mark.parametrize("values", [{"kind": "errands"}, {"ended_at": utcnow()}])
+@pytest.mark.parametrize("values", [{"kind": "errands", "llm": None}, {"ended_at": utcnow()}])
 def test_only_living_inference_workers_count(
     keyless: TestClient, worker: FakeWorker, database: Database, values: dict[str, Any]
 ) -> None:
     """Neither one that does errands nor one that has stopped runs jobs."""
     worker.publish()
     change_worker(database, **values)
-    assert missing(keyless) == {"worker": "no live inference worker (none has started)"}
+    assert missing(keyless) == {
+        "worker": "no live inference worker (none has started)",
+        "llm": "no worker has loaded pico",
+    }
 
 
 def test_llm_that_is_loading_is_not_ready(keyless: TestClient, worker: FakeWorker) -> None:
     """A worker that still loads its LLM is alive; jobs do not run yet. Another LLM does not help."""
     worker.publish(ready=False)
     worker.publish(alias="other")
-    assert missing(keyless) == {"llm": "pico is not ready"}
+    assert missing(keyless) == {"llm": "no worker has loaded pico"}
+
+
+def test_an_llm_that_sleeps_is_ready(keyless: TestClient, worker: FakeWorker, database: Database) -> None:
+    """A worker that can load it is enough; one that could not says that there is a reason, and not which."""
+    worker.publish(ready=False)
+    change_worker(database, llms={"pico": None})
+    assert missing(keyless) == {}
+    change_worker(database, llms={"pico": "OSError: /home/me/llm"})
+    assert missing(keyless) == {"llm": "pico could not be loaded: /v1/llms and its worker's log say why"}
 
 
 def test_every_llm_that_is_served_must_be_ready(
@@ -138,7 +150,7 @@ def test_every_llm_that_is_served_must_be_ready(
     client = TestClient(create_app(several, database), base_url="http://localhost")
     worker.publish()
     worker.publish(alias="large", ready=False)
-    assert missing(client) == {"llm": "large is not ready; small has not been loaded by any worker"}
+    assert missing(client) == {"llm": "no worker has loaded large; no worker has loaded small"}
     worker.publish(alias="large")
     worker.publish(alias="small")
     assert missing(client) == {}
@@ -163,7 +175,7 @@ def test_broker_that_is_gone_only_slows_the_service_down(
     assert "127.0.0.1" in caplog.text
     assert "s3cret" not in caplog.text
     change_worker(database, ended_at=utcnow())
-    assert set(missing(client)) == {"worker", "broker"}
+    assert set(missing(client)) == {"worker", "llm", "broker"}
 
 
 def test_broker_that_answers_is_asked_once_a_second(settings: Settings, redis_url: str) -> None:

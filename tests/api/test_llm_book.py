@@ -10,6 +10,9 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from api.llm_book import LlmBook
+from config.settings import Llm, Settings
+from models.database import Database
 from tests.api.conftest import FakeWorker
 from tests.service import wait_until
 
@@ -36,6 +39,17 @@ def loading(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loading]:
     monkeypatch.setattr("models.prompts._load_encoder", loading)
     yield loading
     loading.may_end.set()
+
+
+def test_an_id_means_the_llm_without_an_adapter(settings: Settings, database: Database) -> None:
+    """Of several aliases of one LLM the first that has no adapter; one with an adapter goes by its alias."""
+    llms = {
+        "tuned": Llm(path="org/a", adapter="x"), "plain": Llm(path="org/a"), "other": Llm(path="org/a"),
+        "only": Llm(path="org/b", adapter="x"), "pico": Llm(path="builtin:pico"),
+    }  # fmt: skip
+    book = LlmBook(settings.model_copy(update={"llms": llms}), database)
+    names = ("tuned", "org/a", "org/b", "only", None)
+    assert [book.resolve(name) for name in names] == ["tuned", "plain", None, "only", "pico"]
 
 
 def test_known_tokenizers_are_loaded_at_the_start(

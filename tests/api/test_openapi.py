@@ -37,6 +37,9 @@ def test_document_needs_no_key_and_names_its_limits(client: TestClient, settings
     job = found["components"]["schemas"]["JobBody"]["properties"]
     assert job["llm"]["anyOf"][0] == {"type": "string", "enum": ["pico"]}
     assert job["tags"]["maxItems"] == settings.requests.max_tags
+    warm = found["components"]["schemas"]["WarmBody"]["properties"]
+    assert warm["llm"]["anyOf"][0] == {"type": "string", "enum": ["pico"]}
+    assert warm["messages"]["maxItems"] == settings.requests.max_messages
     (wait,) = (p for p in found["paths"]["/v1/jobs/{job_id}"]["get"]["parameters"] if p["name"] == "wait")
     assert wait["schema"]["maximum"] == settings.server.wait_max_seconds
 
@@ -90,6 +93,6 @@ def test_every_route_is_in_the_document() -> None:
 def test_examples_of_jobs_are_what_the_service_takes(client: TestClient, worker: FakeWorker) -> None:
     """The examples of bodies can be sent as they stand."""
     worker.publish()
-    for path in ("/v1/jobs", "/v1/bulk", "/v1/keys"):
+    for path in ("/v1/agents", "/v1/jobs", "/v1/bulk", "/v1/keys"):
         example = document()["paths"][path]["post"]["requestBody"]["content"]["application/json"]["example"]
         assert client.post(path, json=example).status_code in (201, 202), path

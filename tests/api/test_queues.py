@@ -212,6 +212,38 @@ def test_a_queue_shows_its_jobs_by_priority(client: TestClient, worker: FakeWork
     assert client.get("/v1/queues/org/big").json()["queued"] == 1
 
 
+@BOTH
+def test_the_window_is_changed(client: TestClient, database: Database, key: str) -> None:
+    """It is that of the settings until somebody sets another; each change is on record, the mode stays."""
+    assert client.get("/v1/queues/org/big").json()["window_ms"] == 2
+    steer(client, "pause", "org/big")
+    for wanted in (25, 25, 0.5):
+        answer = client.patch("/v1/queues/org/big", json={"window_ms": wanted})
+        assert (answer.status_code, answer.json()["window_ms"], answer.json()["mode"]) == (
+            200,
+            wanted,
+            "paused",
+        )
+    assert client.get("/v1/queues/org/big").json()["window_ms"] == 0.5
+    assert client.get("/v1/queues/pico").json()["window_ms"] == 2
+    with database.read() as session:
+        assert queues.window(session, "org/big") == 0.5
+    acts = [(act["action"], act["actor"], act["details"]) for act in client.get("/v1/audit").json()["data"]]
+    mine = key.split("_")[1]
+    assert acts[:2] == [("queue.window", mine, {"window_ms": ms}) for ms in (0.5, 25)]
+    assert len(acts) == 3
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"window_ms": -1}, {"window_ms": 10_001}, {"window_ms": "5"}, {"window_ms": True}]
+)
+def test_a_window_has_its_limits(client: TestClient, body: dict[str, Any]) -> None:
+    """What is no number of milliseconds up to ten seconds is refused, and changes nothing."""
+    answer = client.patch("/v1/queues/pico", json=body)
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "window_ms")
+    assert client.get("/v1/queues/pico").json()["window_ms"] == 2
+
+
 def test_others_jobs_keep_a_queue_from_being_idle(client: TestClient, stranger: TestClient) -> None:
     """A tenant counts its own jobs, but a queue has run dry only when nobody's wait in it."""
     submit(stranger)
@@ -223,7 +255,9 @@ def test_others_jobs_keep_a_queue_from_being_idle(client: TestClient, stranger: 
 @pytest.mark.parametrize("llm", ["nothing", "pic", "pico/now", "%00"])
 def test_unknown_queues_are_not_found(client: TestClient, llm: str) -> None:
     """An LLM that is not configured has no queue; the answer names those that may be meant."""
-    for answer in (client.get(f"/v1/queues/{llm}"), client.post(f"/v1/queues/{llm}/pause")):
+    place = f"/v1/queues/{llm}"
+    window = client.patch(place, json={"window_ms": 5})
+    for answer in (client.get(place), client.post(f"{place}/pause"), window):
         assert answer.status_code == 404
         assert "pico" in answer.json()["detail"]
 

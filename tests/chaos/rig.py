@@ -123,7 +123,7 @@ class Rig:
         self._lifeline = Lifeline()
         self.actors = {name: Actor(name, folder, environment, self._lifeline) for name in ("api", "errands")}
         for number in range(inference):
-            served = variables({"worker.llm": serves[number % len(serves)]})
+            served = variables({"worker.llms": serves[number % len(serves)]})
             name = f"inference{number or ''}"
             self.actors[name] = Actor(name, folder, environment | served, self._lifeline)
         self._stopping = threading.Event()

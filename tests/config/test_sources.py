@@ -186,6 +186,7 @@ def refusal_with_dotenv(root: Path, line: str) -> str:
         ({"server.host": "penstock.lan"}, "set server.allow_remote to true"),
         ({"default_llm": "big"}, "add [llms.big] with its path"),
         ({"serve": ["big"]}, "serve is big, which llms does not name; there is: pico"),
+        ({"worker.llms": ["pico", "big"]}, "worker.llms is big, which llms does not name; there is: pico"),
         (
             {"serve": "big", "llms": {"pico": {"path": "x"}, "big": {"path": "y"}}},
             "default_llm is pico, which is not among serve (big), so no worker would run the jobs",

@@ -147,6 +147,17 @@ def test_rows_with_and_without_prefixes_join_and_leave(backend: Apart) -> None:
             backend.check_integrity(rows, [*numbers(short), *numbers(long)])
 
 
+def test_bytes_stay_within_the_promise_beside_a_long_prefix(backend: Apart) -> None:
+    """A row that is read slowly behind a long prefix does not push those beside it ever wider."""
+    tokens, info = backend.encode(messages(TEXT * 6))[:700], backend.info
+    prefix = cached(backend, 600, TEXT * 6)
+    slow = Row(tokens, 0, 2, Sampling(), prefix, tuple(range(604, 700, 4)))
+    live = set(backend.add([slow, Row(tokens, 0, 2, Sampling())]))
+    while live:
+        live -= {uid for uid, _, end in backend.step(64).tokens if end is not None}
+        assert backend.live_bytes() <= len(live) * info.spec.sequence_bytes(702 + info.growth)
+
+
 def test_blocks_may_be_dropped_once_their_rows_are_added(backend: Apart) -> None:
     """A row that waits to be read goes on without the blocks that it begins with."""
     prefix = cached(backend, 70)
@@ -266,7 +277,7 @@ def test_foreign_bytes_are_refused(backend: Apart) -> None:
     prefix = cached(backend, 70)
     for number in (1, numbers(prefix)[-1]):
         for parcel in spoilt(backend.export(number)):
-            with pytest.raises(ValueError, match=r"where|bytes"):
+            with pytest.raises(ValueError, match=r"where|size|view|shape"):
                 backend.install(50, parcel)
     backend.check_integrity({}, numbers(prefix))
 

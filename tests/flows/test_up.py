@@ -150,6 +150,31 @@ def test_a_killed_worker_comes_back_and_a_killed_supervisor_leaves_no_orphans(se
 
 
 @pytest.mark.slow
+def test_llms_that_share_a_worker(tmp_path: Path) -> None:
+    """One process serves both, one at a time, and both are ready all the while."""
+    sharing = {"llms.large.path": "fake:", "serve": ("pico", "large"), "worker.share": True}
+    service = Service(tmp_path / "data", {**FAKE, **sharing})
+    try:
+        service.start()
+        assert sorted(children(service)) == ["api", "worker errands", "worker inference"]
+        for llm in ("large", "pico"):
+            job = ask(service, "/v1/jobs", {"prompt": "Hello", "max_tokens": 8, "llm": llm})
+            assert ask(service, f"/v1/jobs/{job['id']}?wait=30")["state"] == "succeeded"
+            assert shown(service) == {"pico": (True, llm == "pico"), "large": (True, llm == "large")}
+        command = ask(service, "/v1/llms/pico/unload", {})
+        assert ask(service, f"/v1/commands/{command['id']}?wait=30")["result"] == {"loaded": False}
+        assert shown(service) == {"pico": (True, False), "large": (True, False)}
+        assert service.stop() == 0
+    finally:
+        service.stop()
+
+
+def shown(service: Service) -> dict[str, tuple[bool, bool]]:
+    """Of each LLM whether it is ready, and whether it is loaded."""
+    return {llm["alias"]: (llm["ready"], llm["loaded"]) for llm in ask(service, "/v1/llms")["data"]}
+
+
+@pytest.mark.slow
 def test_wrong_settings_end_it_at_once(tmp_path: Path) -> None:
     """A setting that does not exist is told before anything is started."""
     with pytest.raises(Complaint, match="PENSTOCK_SERVER__PORT"):

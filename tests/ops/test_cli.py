@@ -115,7 +115,7 @@ def test_serving_another_llm(tmp_path: Path) -> None:
     assert serving(None) == {}
     folder = tmp_path / "llm"
     folder.mkdir()
-    alone = {"default_llm": "llm", "worker.llm": "llm", "serve": ("llm",)}
+    alone = {"default_llm": "llm", "worker.llms": ("llm",), "serve": ("llm",)}
     assert serving(str(folder)) == {**alone, "llms.llm": {"path": str(folder)}}
     assert serving("a/b")["llms.b"] == {"path": "a/b"}
 
@@ -126,12 +126,12 @@ def test_an_llm_on_the_command_line_wins_over_the_settings(tmp_path: Path) -> No
     environ = {
         "PENSTOCK_LLMS__LARGE__PATH": "a/large",
         "PENSTOCK_SERVE": "pico,large",
-        "PENSTOCK_WORKER__LLM": "large",
+        "PENSTOCK_WORKER__LLMS": "large",
     }
     found = load({"llms": {"pico": {"path": "builtin:pico"}}, **serving("a/b")}, environ, root=tmp_path)
-    assert (found.default_llm, found.served_llm, found.up_serves) == ("b", "b", ("b",))
+    assert (found.default_llm, found.served_llms, found.up_serves) == ("b", ("b",), ("b",))
     handed_on = load({}, {**environ, **variables(serving("a/b"))}, root=tmp_path)
-    assert (handed_on.default_llm, handed_on.served_llm, handed_on.up_serves) == ("b", "b", ("b",))
+    assert (handed_on.default_llm, handed_on.served_llms, handed_on.up_serves) == ("b", ("b",), ("b",))
 
 
 def test_a_worker_that_lacks_the_fast_blas_starts_anew(

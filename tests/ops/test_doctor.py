@@ -182,6 +182,14 @@ def test_weights(settings: Settings, tmp_path: Path) -> None:
     assert verdicts(llms.weights(mlx(settings, "nobody/nothing"))) == {"weights of pico": "warn"}
 
 
+def test_adapters(settings: Settings, tmp_path: Path) -> None:
+    """An adapter that is not whole fails, whatever the LLM below it."""
+    tuned = {"pico": Llm(path="builtin:pico", adapter=str(tmp_path))}
+    (found,) = llms.weights(mlx(settings, "").model_copy(update={"llms": tuned}))
+    assert (found.verdict, found.cure) == ("fail", "put llms.pico.adapter right")
+    assert "no adapters.safetensors" in found.says
+
+
 def test_tokenizers(settings: Settings, tmp_path: Path) -> None:
     """The built-in tokenizer gives every text back; a broken file fails."""
     assert verdicts(llms.tokenizers(mlx(settings, "builtin:pico"))) == {"tokenizer of pico": "ok"}

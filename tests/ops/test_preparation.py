@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 import migrations
-from config.settings import Engine, Llm, Settings
+from config.settings import Engine, Llm, Settings, Worker
+from config.sources import load
 from models import audit, keys
 from models.database import Database
 from ops.complaint import Complaint
@@ -153,8 +154,22 @@ def test_each_llm_has_a_worker_of_its_own_name(tmp_path: Path) -> None:
     llms = {alias: Llm(path="builtin:pico") for alias in aliases}
     settings = Settings(data_dir=tmp_path, llms=llms, serve=aliases, engine=Engine(backend="fake"))
     inference = [made for made in programs(settings, {}) if made.command == penstock("worker", "inference")]
-    assert [made.environment["PENSTOCK_WORKER__LLM"] for made in inference] == [*aliases]
+    assert [made.environment["PENSTOCK_WORKER__LLMS"] for made in inference] == [*aliases]
     names = [made.name for made in inference]
     assert (names[0], names[1]) == ("inference-pico", "inference-qwen_2f_qwen3")
     assert len({name.lower() for name in names}) == len(aliases)
     assert all(Path(name).name == name for name in names)
+
+
+def test_llms_may_share_a_worker(tmp_path: Path) -> None:
+    """Then there is one for all that are served, and it is told of all."""
+    llms = {alias: Llm(path="builtin:pico") for alias in ("pico", "large", "spare")}
+    settings = Settings(
+        data_dir=tmp_path, llms=llms, serve=("pico", "large"), engine=Engine(backend="fake"),
+        worker=Worker(share=True),
+    )  # fmt: skip
+    _, inference, _ = programs(settings, {})
+    assert (inference.name, inference.environment["PENSTOCK_WORKER__LLMS"]) == ("inference", "pico,large")
+    assert load({}, {"PENSTOCK_LLMS__LARGE__PATH": "x", **inference.environment}).served_llms == (
+        "pico", "large",
+    )  # fmt: skip

@@ -12,10 +12,12 @@ from typing import Any
 import httpx2
 import pytest
 
+from config.settings import Settings
 from config.sources import load
 from ops import llm_place
 from ops.bench import Effort, Figure
 from ops.cli.processes import JsonLines
+from ops.complaint import Complaint
 from ops.service import Service
 from tests.ops.conftest import Penstock
 
@@ -81,6 +83,42 @@ def test_an_id_that_the_hub_does_not_know(
 def test_a_folder_that_is_no_llm(tmp_path: Path) -> None:
     """What is missing in it is named."""
     assert llm_place.missing_files(tmp_path) == ["config.json", "*.safetensors"]
+
+
+def test_an_adapter_that_is_not_there(tmp_path: Path) -> None:
+    """It is refused as an LLM is, and the setting that names it is told; without one nothing is missing."""
+    adapter = tmp_path / "adapter"
+    settings = load({"llms": {"pico": {"path": "builtin:pico", "adapter": str(adapter)}}}, {}, root=tmp_path)
+    with pytest.raises(Complaint, match=r"no adapter_config.json and no adapters.safetensors.*pico.adapter"):
+        llm_place.check(settings, "pico")
+    adapter.mkdir()
+    for name in ("adapter_config.json", "adapters.safetensors"):
+        (adapter / name).touch()
+    llm_place.check(settings, "pico")
+    llm_place.check(load({}, {}, root=tmp_path), "pico")
+
+
+def test_a_worker_for_several_llms(
+    penstock: Penstock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each --alias adds one; without any the settings hold. All of them must be there."""
+    served: list[tuple[str, ...]] = []
+
+    def main(settings: Settings, *_: object) -> int:
+        served.append(settings.served_llms)
+        return 0
+
+    monkeypatch.setattr("workers.inference.main", main)
+    monkeypatch.setattr("ops.cli.processes._with_blas", lambda _: None)
+    monkeypatch.setenv("PENSTOCK_LLMS__LARGE__PATH", "builtin:pico")
+    monkeypatch.setenv("PENSTOCK_LLMS__WRONG__PATH", "/no/such/llm")
+    command = ("worker", "inference", "--data-dir", str(tmp_path))
+    for aliases in ((), ("large",), ("large", "pico")):
+        done = penstock(*command, *(part for alias in aliases for part in ("--alias", alias)))
+        assert done.returncode == 0, done.stderr
+    assert served == [("pico",), ("large",), ("large", "pico")]
+    assert penstock(*command, "--alias", "pico", "--alias", "wrong").returncode == 2
+    assert "worker.llms is nobody" in penstock(*command, "--alias", "nobody").stderr
 
 
 @pytest.mark.parametrize(

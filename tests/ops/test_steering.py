@@ -39,6 +39,17 @@ def test_a_queue_is_steered(penstock: Penstock, served: Served) -> None:
         assert client.wait(job_id, 30)["state"] == "succeeded"
 
 
+def test_a_window_is_set(penstock: Penstock, served: Served) -> None:
+    """The command says what holds then; the service's refusal of another reaches the terminal."""
+    folder = str(served.folder)
+    done = penstock("queue", "window", "pico", "2.5", "--data-dir", folder)
+    assert (done.returncode, done.stdout) == (0, "pico open window 2.5 ms\n")
+    told = json.loads(penstock("queue", "window", "pico", "2", "--json", "--data-dir", folder).stdout)
+    assert (told["object"], told["window_ms"]) == ("queue", 2)
+    wrong = penstock("queue", "window", "pico", "10001", "--data-dir", folder)
+    assert (wrong.returncode, "window_ms" in wrong.stderr) == (1, True)
+
+
 def test_queues_are_listed(penstock: Penstock, served: Served) -> None:
     """A queue without jobs has a line too, and --json gives what the service answers."""
     folder = str(served.folder)
@@ -103,14 +114,14 @@ def test_tenants_are_listed(penstock: Penstock, folder: str, database: Database)
     submit(database, 3)
     penstock("tenant", "set", "b", "--weight", "4", "--max-waiting", "50", "--data-dir", folder)
     listed = penstock("tenant", "list", "--json", "--data-dir", folder).stdout
-    known = {"max_running": None, "running": 0}
+    known = {"max_running": None, "shares_prefixes": False, "running": 0}
     assert [json.loads(line) for line in listed.splitlines()] == [
         {"tenant": "b", "weight": 4, "max_waiting": 50, "waiting": 0, **known},
         {"tenant": "default", "weight": 1, "max_waiting": None, "waiting": 3, **known},
     ]
     table = penstock("tenant", "list", "--data-dir", folder).stdout.splitlines()
     assert [row.split() for row in table[1:]] == [
-        ["b", "4", "–", "50", "0", "0"], ["default", "1", "–", "–", "3", "0"],
+        ["b", "4", "–", "50", "no", "0", "0"], ["default", "1", "–", "–", "no", "3", "0"],
     ]  # fmt: skip
 
 
@@ -122,12 +133,13 @@ def test_a_limit_gives_a_tenant_a_lane_of_its_own(
     submit(database, 5)
     submit(database, 1, "b")
     done = penstock("tenant", "set", "default", "--max-running", "2", "--data-dir", folder)
-    assert (done.returncode, done.stderr) == (0, "default: weight 1, max running 2, max waiting none.\n")
+    told = "default: weight 1, max running 2, max waiting none, shares prefixes no.\n"
+    assert (done.returncode, done.stderr) == (0, told)
     submit(database, 1)
     assert (lanes_of(database), lanes_of(database, "b")) == ({"default"}, {""})
     done = penstock("tenant", "set", "default", "--max-running", "none", "--json", "--data-dir", folder)
     assert json.loads(done.stdout) == {
-        "tenant": "default", "weight": 1, "max_running": None, "max_waiting": None,
+        "tenant": "default", "weight": 1, "max_running": None, "max_waiting": None, "shares_prefixes": False,
     }  # fmt: skip
     assert lanes_of(database) == {""}
 
@@ -141,6 +153,24 @@ def test_a_limit_wakes_workers_and_is_on_record(penstock: Penstock, folder: str,
         (act, _) = audit.page(session, "default", None, 10)
     told = (act.actor, act.action, act.subject, json.loads(act.details))
     assert told == ("console", "tenant.set", "default", {"max_running": 3})
+
+
+def test_a_tenant_shares_its_prefixes(penstock: Penstock, folder: str, database: Database) -> None:
+    """It is asked for and taken back by name, stays when something else is set, and is on record."""
+    penstock("tenant", "set", "b", "--share-prefixes", "--data-dir", folder)
+    penstock("tenant", "set", "b", "--weight", "3", "--data-dir", folder)
+    with database.read() as session:
+        assert tenants.salt_of(session, "b") == ""
+    table = penstock("tenant", "list", "--data-dir", folder).stdout.splitlines()
+    assert table[1].split() == ["b", "3", "–", "–", "yes", "0", "0"]
+    done = penstock("tenant", "set", "b", "--no-share-prefixes", "--data-dir", folder)
+    assert done.stderr.endswith("shares prefixes no.\n")
+    with database.read() as session:
+        assert tenants.salt_of(session, "b") == "b"
+        acts = audit.page(session, "b", None, 10)
+    assert [json.loads(act.details) for act in acts] == [
+        {"shares_prefixes": False}, {"weight": 3}, {"shares_prefixes": True},
+    ]  # fmt: skip
 
 
 def test_what_is_not_named_stays(penstock: Penstock, folder: str, database: Database) -> None:

@@ -14,6 +14,7 @@ from models.database import Database, Unavailable
 from models.ids import new_id
 from tests.models.desk import WORKER, Desk
 from tests.service import PATIENCE, wait_until
+from workers.commands import Commands
 from workers.control import Control
 from workers.identity import Identity
 
@@ -163,6 +164,43 @@ def test_a_stop_does_not_wait_for_a_heartbeat(desk: Desk, patient: Patient) -> N
     assert patient.beating.wait(PATIENCE)
     control.stop(0.01)
     assert "beat" not in patient.pen.lines
+
+
+class Looker:
+    """Looks for commands, and says so."""
+
+    def __init__(self, pen: Pen) -> None:
+        self.pen = pen
+        self.waits, self.let_go = threading.Event(), threading.Event()
+
+    def look(self) -> None:
+        """Where a look waits for the database's lock: until it is let go."""
+        self.waits.set()
+        self.let_go.wait(PATIENCE)
+        self.pen.write("commands")
+
+    def close(self) -> None:
+        """Note the end."""
+        self.pen.write("closed")
+
+
+def test_commands_are_looked_for_beside_cancels(desk: Desk, patient: Patient) -> None:
+    """Not before the LLM is loaded; a look that waits for a lock delays no cancel, and is the last to end."""
+    control = Control(desk.database, WorkerSettings(control_ms=10, heartbeat_ms=50), patient)
+    looker = Looker(patient.pen)
+    control.start()
+    wait_until(lambda: len(patient.cancelled) > 1)
+    assert not looker.waits.is_set()
+    control.obey(cast(Commands, looker))
+    assert looker.waits.wait(PATIENCE)
+    patient.cancelled.clear()
+    wait_until(lambda: len(patient.cancelled) > 1)
+    assert "commands" not in patient.pen.lines
+    looker.let_go.set()
+    wait_until(lambda: patient.pen.lines.count("commands") > 1)
+    patient.let_go.set()
+    control.stop()
+    assert patient.pen.lines[-1] == "closed"
 
 
 def test_the_pulse_outlives_an_outage(desk: Desk, patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from workers.identity import Identity
 @pytest.fixture
 def identity(sqlite_database: Database, tmp_path: Path) -> Iterator[Identity]:
     """A worker that serves an LLM."""
-    made = Identity(sqlite_database, "inference", tmp_path)
+    made = Identity(sqlite_database, "inference", tmp_path, lambda: {LLM: None, "other": "it broke"})
     made.register()
     with sqlite_database.write() as session:
         workers.publish_llm(session, new_llm())
@@ -31,13 +31,14 @@ def identity(sqlite_database: Database, tmp_path: Path) -> Iterator[Identity]:
 
 
 def test_a_worker_that_was_declared_lost_serves_again(identity: Identity, sqlite_database: Database) -> None:
-    """Its LLM is not ready while it counts as lost, and is again under the worker's new name."""
+    """Its LLM is not ready while it counts as lost; the new name tells of it, and of what can be loaded."""
     before = identity.worker_id
     with sqlite_database.write() as session:
         workers.end(session, before, utcnow())
-        assert [llm.ready for llm in workers.llms(session)] == [False]
+        assert workers.standings(workers.alive(session)) == {}
     assert not identity.beat({})
     identity.register()
     with sqlite_database.read() as session:
         assert workers.serving(session, LLM) == [identity.worker_id] != [before]
-        assert [llm.ready for llm in workers.llms(session)] == [True]
+        (worker,) = workers.alive(session)
+        assert (worker.llm, worker.llms) == (LLM, {LLM: None, "other": "it broke"})

@@ -21,6 +21,7 @@ from models.job_rows import Attempt, Job, Payload
 from models.requests import Message
 from models.states import State
 from models.submission import submit
+from models.workers import Standing
 from tests.service import OFFSETS, Service, completion, new_job, running_service, wait_until
 from workers.backends.fake import FakeBackend
 from workers.broker.hints import hint_queue
@@ -250,13 +251,16 @@ def test_one_ending_that_cannot_be_written_costs_the_others_nothing(
 
 
 def test_an_llm_is_ready_only_while_a_worker_serves_it(slow: Service) -> None:
-    """What is published of the LLM says not ready before loading and after leaving."""
-    slow.start()
+    """It is ready when its worker has loaded it, and not before nor after that has left."""
 
     def ready() -> bool:
         with slow.database.read() as session:
-            return workers.llms(session)[0].ready
+            return workers.standings(workers.alive(session)).get("pico", Standing()).is_ready
 
+    slow.inference = inference = slow.make()
+    assert inference.come()
+    assert not ready()
+    assert inference.load()
     assert ready()
     slow.stop()
     assert not ready()
@@ -274,12 +278,10 @@ def test_an_agents_turn_with_another_llm_is_hinted_there(settings: Settings, sql
 
 def test_a_claim_has_the_time_that_is_left(slow: Service) -> None:
     """A job that was parked again and again does not run longer than it may in all."""
-    slow.start()
     (job,) = slow.submit(new_job(completion(max_tokens=3000), timeout_seconds=5.0), hint=False)
     with slow.database.write() as session:
         session.execute(update(Payload).where(Payload.job_id == job.id).values(spent_seconds=5.0))
-    assert slow.inference is not None
-    slow.inference.dispatcher.ring()
+    slow.start()
     (done,) = slow.wait([job])
     assert (done.job.state, done.job.error_type) == (State.FAILED, "timeout")
     assert done.job.completion_tokens is not None

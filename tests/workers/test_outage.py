@@ -18,7 +18,6 @@ from models.database import Database, Unavailable
 from tests.repository import PROJECT
 from tests.service import PATIENCE, Service, completion, new_job, running_service, wait_until
 from workers import outage
-from workers.inference import Inference
 
 MAIN = """
 import importlib, itertools, sys
@@ -129,11 +128,9 @@ def test_a_worker_that_waits_can_be_stopped(service: Service, kind: str) -> None
 
 def test_each_write_of_the_start_waits(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """Registering and publishing are tried again, too: the database may go away at any moment."""
-    inference = Inference(service.settings, service.database, lambda: service.deaths.append("dead"))
-    service.inference = inference
+    service.inference = inference = service.make()
     with monkeypatch.context() as patch:
-        for name in ("_unpublish", "_publish"):
-            patch.setattr(inference, name, flaky(getattr(inference, name)))
+        patch.setattr(inference, "_publish", flaky(inference._publish))
         patch.setattr(inference.identity, "register", flaky(inference.identity.register))
         assert inference.start()
     service.wait(service.submit(new_job(completion(max_tokens=2))))
@@ -142,7 +139,7 @@ def test_each_write_of_the_start_waits(service: Service, monkeypatch: pytest.Mon
 
 def test_who_never_came_in_leaves_nothing(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stop before the first answer of the database is a clean one."""
-    inference = Inference(service.settings, service.database, lambda: None)
+    inference = service.make()
 
     def refuse(_self: Database) -> None:
         raise Unavailable("gone")

@@ -11,9 +11,10 @@ import pytest
 from sqlalchemy import select, update
 
 from config.settings import Broker, Retention, Settings
-from models import claims, workers
+from models import claims, commands, workers
 from models.audit import SYSTEM
 from models.base import utcnow
+from models.commands import Command, Kind
 from models.costs import Cost
 from models.counters import Counter
 from models.database import Unavailable
@@ -148,6 +149,30 @@ def test_a_job_that_kills_its_workers_fails_in_the_end(
     found = service.job(job.id)
     assert (found.job.state, found.job.error_type, found.cost) == (State.FAILED, "worker_lost", None)
     assert service.drift() == {}
+
+
+def test_the_commands_of_a_silent_worker_go_to_others(
+    service: Service, sweeper: Sweeper, clock: Clock
+) -> None:
+    """What it had taken and what waited for it alone is for any worker; what ended a day ago is forgotten."""
+    register(service)
+    with service.database.write() as session:
+        first, second = (
+            commands.issue(
+                session, "default", "pico", Kind.SAVE, {"owner": "default/ada"}, utcnow(), "worker_1"
+            )
+            for _ in range(2)
+        )
+        commands.take(session, "worker_1", "pico", utcnow(), 1)
+    outlive_lease(service, sweeper, clock)
+    with service.database.write() as session:
+        taken = commands.take(session, "worker_2", "pico", utcnow())
+        assert [command.id for command in taken] == [first.id, second.id]
+        commands.finish(session, first.id, "worker_2", {}, utcnow() - timedelta(hours=25))
+        commands.finish(session, second.id, "worker_2", {}, utcnow() - timedelta(hours=23))
+    sweeper.tidy()
+    with service.database.read() as session:
+        assert session.scalars(select(Command.id)).all() == [second.id]
 
 
 def test_jobs_of_a_worker_that_left_are_not_forgotten(service: Service, sweeper: Sweeper) -> None:

@@ -96,8 +96,10 @@ class Batch:
             self._read.pop(uid, None)
 
     def close(self) -> None:
-        """Give back what was set for the device."""
+        """Give back what was set for the device, and all caches at once: no circle is to hold them."""
         self._generator.close()
+        del self._generator._generation_batch.extract_cache  # noqa: SLF001 - ours, see above
+        del self._generator, self._sampler
 
     def tokens(self, uid: int) -> Sequence[int]:
         """The tokens that a row's cache holds; raises KeyError for an unknown row."""

@@ -14,7 +14,8 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from workers.cache.chain import link
-from workers.cache.disk_catalog import Catalog, Found
+from workers.cache.disk_catalog import Catalog
+from workers.cache.disk_entry import Found
 from workers.cache.disk_folder import BlockFolder, mark
 from workers.cache.disk_keeper import Keeper
 from workers.cache.disk_reader import Done, Reader

@@ -9,7 +9,8 @@ from contextlib import AbstractContextManager
 from io import BytesIO
 from pathlib import Path
 
-from workers.cache.disk_catalog import Catalog, Entry
+from workers.cache.disk_catalog import Catalog
+from workers.cache.disk_entry import Entry
 from workers.cache.disk_folder import BlockFolder, File, is_scarcity
 from workers.cache.disk_format import Damaged, pack, read_header
 from workers.cache.disk_record import Record, lacking

@@ -12,7 +12,8 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from workers.cache.disk_catalog import Catalog, Entry, Found, Read
+from workers.cache.disk_catalog import Catalog
+from workers.cache.disk_entry import Entry, Found, Read
 from workers.cache.disk_folder import is_scarcity
 from workers.cache.disk_format import Damaged, read_header, read_parcel
 from workers.cache.disk_record import WORD, Kind, unpacked

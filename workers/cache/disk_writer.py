@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 
-from workers.cache.disk_catalog import Entry
+from workers.cache.disk_entry import Entry
 from workers.cache.disk_folder import BlockFolder
 from workers.cache.disk_keeper import Keeper
 from workers.cache.disk_queue import WriteQueue
@@ -191,9 +191,11 @@ class Writer:
     def _forget(self, owner: str, answer: Future[int]) -> None:
         try:
             answer.set_result(self._keeper.forget(owner))
-        except OSError as error:
-            log.error("Not all of an agent's blocks could be deleted: %s", error)
+        except Exception as error:
             answer.set_exception(error)
+            if not isinstance(error, OSError):
+                raise
+            log.error("Not all of an agent's blocks could be deleted: %s", error)
 
     def _try_again(self) -> None:
         self._keeper.check_room(self._lacking_bytes)

@@ -99,9 +99,9 @@ class PrefixIndex:
 
     def last_snapshot(self, tokens: array[int], way: Way) -> Snapshot | None:
         """The latest snapshot within ``tokens``, whose way into the tree is ``way``."""
-        befores = [way.root, *way.nodes]
+        parents = [way.root, *way.nodes]
         for depth in range(len(way.nodes), -1, -1):
-            before = befores[depth]
+            before = parents[depth]
             if before.deep:
                 piece = tokens[before.stop : before.stop + chain.BLOCK_TOKENS]
                 exact = way.nodes[depth] if depth < len(way.nodes) else way.tail

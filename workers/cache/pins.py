@@ -79,6 +79,6 @@ class Pins:
         if any(owner not in node.owners for owner, node in told):
             raise AssertionError("a node is pinned by somebody who does not own it")
         for owner, pin in self._pins.items():
-            befores = [node.parent for node in pin.nodes]
-            if befores[1:] != pin.nodes[:-1] or befores[0] is None or befores[0].parent is not None:
+            parents = [node.parent for node in pin.nodes]
+            if parents[1:] != pin.nodes[:-1] or parents[0] is None or parents[0].parent is not None:
                 raise AssertionError(f"what {owner} has pinned is no way from the beginning")

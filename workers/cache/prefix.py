@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Tokens ``start`` to ``stop`` (exclusive) of a sequence: the first that ``block`` holds or is to hold."""
+    """Tokens ``start`` to ``stop`` (exclusive) of a sequence: the first that ``block`` holds."""
 
     block: int
     start: int

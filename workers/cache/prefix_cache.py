@@ -81,10 +81,14 @@ class PrefixCache:
         return Prefix(length, tuple(pieces), snapshot.block if snapshot else None)
 
     def use(self, tokens: Sequence[int], salt: str, prefix: Prefix) -> None:
-        """A row got this prefix of its ``tokens``: its nodes are the last to go now."""
+        """A row got this prefix of its ``tokens``: its nodes are the last to go now.
+
+        A node of which it got less than half does not count as used: what a template
+        begins with is in every conversation, and is no reason to keep all of them.
+        """
         nodes, _, snapshot = self._find(tokens[: prefix.length], salt)
         for node in nodes:
-            node.uses += 1
+            node.uses += 2 * (min(node.stop, prefix.length) - node.start) >= len(node.tokens)
         if snapshot:
             self._stock.recency.refresh(snapshot)
         self._stock.touch(nodes)
@@ -146,20 +150,19 @@ class PrefixCache:
         return plan.gained
 
     def _allocate(self, plan: Plan) -> None:
-        """Give the plan's nodes their blocks, as far as there is room; with a snapshot all or none."""
+        """Give the plan's nodes their blocks, as far as there can be room; with a snapshot all or none."""
         sizes = [self.spec.block_bytes(len(node.tokens)) for node in plan.fresh]
         state = self.spec.snapshot_bytes(plan.length) if plan.is_wanted else 0
-        need = sum(sizes) + state
-        room = self.pool.budget - self._stock.fixed_bytes(plan.keep)
-        if state and need > room:
+        room = self.pool.budget - self._stock.fixed_bytes(plan.keep) - state
+        if state and sum(sizes) > room:
             plan.cancel()
             return
-        self._stock.evict(self.pool.budget - min(need, room), pinned=True, keep=set(plan.keep))
-        for place, size in enumerate(sizes):
-            if not self.pool.can_allocate(size):
-                del plan.fresh[place:]
-                break
-            plan.fresh[place].block = self.pool.allocate(size) if size else None
+        while sizes and sum(sizes) > room:  # nobody is evicted for what cannot fit
+            sizes.pop()
+            plan.fresh.pop()
+        self._stock.evict(self.pool.budget - sum(sizes) - state, pinned=True, keep=set(plan.keep))
+        for node, size in zip(plan.fresh, sizes, strict=True):
+            node.block = self.pool.allocate(size) if size else None
         plan.snapshot = self.pool.allocate(state) if state else None
 
     def _give_back(self, plan: Plan) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ def parts(folder: Path, template: str | None) -> list[str]:
     tokens = one.encode(TURNS)
     edges = [0, *one.boundaries(TURNS, tokens), len(tokens)]
     decode = one._tokenizer.decode
-    return [decode(tokens[start:stop]) for start, stop in zip(edges, edges[1:], strict=False)]
+    return [decode(tokens[start:stop]) for start, stop in pairwise(edges)]
 
 
 SYSTEM = "<|system|>be brief"

@@ -136,6 +136,34 @@ def test_a_prefix_needs_its_blocks_and_its_snapshot() -> None:
     in_a_thread(whole)
 
 
+def test_a_block_keeps_no_more_memory_than_its_own() -> None:
+    """It is a copy, also of a single layer's array that could be cut out of the batch's."""
+    import mlx.core as mx
+    from mlx_lm.models.cache import KVCache
+
+    from workers.backends.blocks import BlockStore
+    from workers.backends.layout import Layout
+    from workers.backends.rows import BatchRow
+
+    def held(tokens: int) -> Any:
+        kinds: Any = KVCache  # without types
+        leaf = kinds()
+        leaf.update_and_fetch(mx.ones((1, 1, tokens, 8)), mx.ones((1, 1, tokens, 4)))
+        return leaf
+
+    def whole() -> tuple[int, int]:
+        store = BlockStore(Layout.measure([held(1)], bits=0))
+        before = mx.get_active_memory()
+        leaf = held(100_000)
+        store.keep(BatchRow([leaf.merge([leaf])], 0, range(100_000)), [Piece(1, 0, 10)], None)
+        del leaf
+        return store.nbytes, mx.get_active_memory() - before
+
+    own, taken = in_a_thread(whole)
+    assert own == 10 * (8 + 4) * 4
+    assert taken < 100_000
+
+
 @pytest.mark.parametrize("name", DTYPES)
 def test_every_type_goes_to_bytes_and_back(name: str) -> None:
     """The bytes are those of the numbers, in row-major order."""

@@ -7,6 +7,7 @@ compared; the tokens themselves only with the trained pico, in test_mlx.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -96,6 +97,21 @@ def test_a_row_goes_on_from_what_was_kept_while_a_prompt_was_read(
     for tokens in (TEXT[:200], [*TEXT[:stop], *TEXT[300:340]], [*TEXT[:stop], 77]):
         warm = judged(llm, heard, row(tokens, kept))
         assert heard.furthest(warm, judged(llm, heard, row(tokens))) < CLOSE
+
+
+@pytest.mark.parametrize("loaded", ["llama"], indirect=True)
+@pytest.mark.parametrize("stop", [1, 49, 51, 252])
+def test_blocks_can_be_cut(llm: Apart, heard: Heard, stop: int) -> None:
+    """Less than what was kept serves a row with less in common, where all layers can be cut."""
+    whole = [piece for piece in read(llm, TEXT[:310], 300).pieces if piece.start < stop]
+    cut = Prefix(stop, (*whole[:-1], replace(whole[-1], stop=stop)))
+    prompts = [[*TEXT[:stop], *tail] for tail in (TEXT[300:303], TEXT[300:301])]
+    together = llm.add([row(tokens, cut) for tokens in prompts])
+    heard.run(llm, together)
+    for uid, tokens in zip(together, prompts, strict=True):
+        cold, alone = judged(llm, heard, row(tokens)), judged(llm, heard, row(tokens, cut))
+        assert heard.furthest(uid, cold) < CLOSE
+        assert heard.furthest(alone, cold) < CLOSE
 
 
 def test_blocks_take_what_the_specification_says(llm: Apart) -> None:

@@ -1,11 +1,15 @@
 """A process that writes conversations into a folder until it is killed, and says what it was promised.
 
+Every second seed has it die in the middle of a file that is longer than the system allows.
+
 Lines of standard output: ``saves <number>`` before a conversation is saved, ``kept <number> <tokens>``
 when it is on disk up to there, ``forgets <number>`` before it is forgotten, ``forgot <number>`` when it is.
 """
 
 from __future__ import annotations
 
+import resource
+import signal
 import sys
 from pathlib import Path
 from random import Random
@@ -22,6 +26,10 @@ def say(line: str) -> None:
 def main(folder: Path, seed: int, budget: int) -> None:
     """Scribble for ever."""
     rng = Random(seed)
+    if seed % 2:
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (rng.randrange(1 << 16, 1 << 18),) * 2)
     tier = open_tier(folder, budget=budget)
     say("ready")
     lengths: dict[int, int] = {}
@@ -35,7 +43,9 @@ def main(folder: Path, seed: int, budget: int) -> None:
             continue
         lengths[number] = lengths.get(number, 0) + rng.randrange(1, 400)
         say(f"saves {number}")
-        tier.save(segment(tokens(number, lengths[number]), owner=str(number), nbytes=1 << 14))
+        tier.save(
+            segment(tokens(number, lengths[number]), owner=str(number), nbytes=1 << rng.randrange(12, 19))
+        )
         if rng.random() < 0.5:
             tier.flush(PATIENCE)
             say(f"kept {number} {lengths[number]}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from stat import S_ISDIR
 
@@ -12,7 +12,6 @@ import pytest
 
 from tests.workers.cache.chains import (
     FINGERPRINT,
-    OTHER,
     PATIENCE,
     ROOT,
     block_files,
@@ -29,9 +28,7 @@ from tests.workers.cache.chains import (
 from workers.cache import disk_reader
 from workers.cache.chain import link
 from workers.cache.disk import DiskTier, Found
-from workers.cache.disk_catalog import Entry, Read
-from workers.cache.disk_folder import File
-from workers.cache.disk_keeper import Keeper
+from workers.cache.disk_entry import Read
 from workers.cache.parcel import Parcel
 from workers.cache.segment import Node, Segment
 
@@ -182,13 +179,16 @@ def test_files_are_private_and_say_nothing(tier: DiskTier, tmp_path: Path) -> No
     assert not any("agent" in str(file.relative_to(tmp_path)) for file in files)
 
 
-def test_a_file_has_its_name_when_it_is_on_disk(tier: DiskTier, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_has_its_name_when_it_is_on_disk(
+    tier: DiskTier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A power cut finds a whole file or none: it is synced, then named, then its folder is synced."""
     calls: list[str] = []
     fsync, replace = os.fsync, Path.replace
 
     def note_fsync(descriptor: int) -> None:
-        calls.append("folder" if S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        is_folder = S_ISDIR(os.fstat(descriptor).st_mode)
+        calls.append("folder" if is_folder else f"file without its name: {not block_files(tmp_path)}")
         fsync(descriptor)
 
     def note_replace(path: Path, target: Path) -> Path:
@@ -198,117 +198,35 @@ def test_a_file_has_its_name_when_it_is_on_disk(tier: DiskTier, monkeypatch: pyt
     monkeypatch.setattr("workers.cache.disk_folder.os.fsync", note_fsync)
     monkeypatch.setattr(Path, "replace", note_replace)
     keep(tier, segment(SEQUENCE[:256]))
-    assert calls[-3:] == ["file", "name", "folder"]
+    assert calls[-3:] == ["file without its name: True", "name", "folder"]
 
 
-def test_the_queue_is_bounded(tmp_path: Path) -> None:
-    """What would be too much is refused and counted, nothing waits; a first one is never too much."""
-    tier = DiskTier(tmp_path, FINGERPRINT, 1 << 30, can_be_cut=True, queue_bytes=1000, reserve_bytes=0)
-    assert tier.save(segment(tokens(1, 256), nbytes=5000))
-    assert not tier.save(segment(tokens(2, 256)))
-    assert not tier.is_stored(nodes(tokens(2, 256))[0].name)
-    assert tier.save(segment(tokens(1, 256), nbytes=5000))  # it is queued already
-    assert tier.stats().refused == 1
-    tier.start()
-    assert tier.flush(PATIENCE)
-    keep(tier, segment(tokens(2, 256)))
-    close(tier)
-
-
-def test_stopping_writes_what_is_queued(tmp_path: Path) -> None:
-    """What was taken is on disk when the tier has stopped; what is asked of it later brings nothing."""
+def test_what_was_evicted_since_it_was_found_is_nobodys_fault(tmp_path: Path) -> None:
+    """It brings nothing, and counts as no damage."""
     tier = open_tier(tmp_path)
-    for number in range(20):
-        assert tier.save(segment(tokens(number, 256)))
-    close(tier)
-    assert tier.stats().files == 20
-    assert tier.is_off
-    assert not tier.save(segment(tokens(99, 256)))
-    assert look_up(tier, tokens(1, 256)) is None
-    assert isinstance(tier.forget("an agent").exception(PATIENCE), RuntimeError)
-
-
-def test_stopping_gives_up_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that hangs does not hold up the end; what it has not written counts as refused."""
-    tier = open_tier(tmp_path)
-    go_on = threading.Event()
-    monkeypatch.setattr("workers.cache.disk_folder.os.fsync", lambda _: go_on.wait(PATIENCE))
-    for number in range(3):
-        assert tier.save(segment(tokens(number, 256)))
-    assert not tier.flush(0.05)
-    assert not tier.stop(0.05)
-    assert tier.stats().refused == 2
-    go_on.set()
-    assert tier.stop(PATIENCE)
-    assert len(block_files(tmp_path)) == 1
-
-
-def test_a_tier_that_never_started_can_be_stopped(tmp_path: Path) -> None:
-    """Then nothing is read or written, and nobody waits for ever."""
-    tier = DiskTier(tmp_path, FINGERPRINT, 1 << 30, can_be_cut=True)
-    answer = tier.forget("an agent")
-    brought: list[object] = []
-    tier.load(Found(), brought.append)
-    assert tier.stop(PATIENCE)
-    assert isinstance(answer.exception(0), RuntimeError)
-    assert isinstance(tier.forget("an agent").exception(0), RuntimeError)
-    assert brought == [None]
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_start_waits_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the folder is looked through, who asks gets an answer at once, and loads are served."""
-    first = open_tier(tmp_path)
-    keep(first, segment(SEQUENCE[:256]), segment(tokens(2, 256)))
-    close(first)
-    go_on, seen = threading.Event(), threading.Semaphore(0)
-    monkeypatch.setattr("workers.cache.disk_keeper.Keeper._look_into", hold_second(go_on, seen))
-    tier = DiskTier(tmp_path, FINGERPRINT, 1 << 30, can_be_cut=True, reserve_bytes=0)
-    tier.start()
-    assert seen.acquire(timeout=PATIENCE)
-    assert seen.acquire(timeout=PATIENCE)
-    first_found = look_up(tier, SEQUENCE[:256])
-    second_found = look_up(tier, tokens(2, 256))
-    assert sorted(len(one) for one in (first_found, second_found) if one is not None) == [0, 1]
-    assert tier.save(segment(tokens(2, 256)))
-    assert tier.save(segment(SEQUENCE[:256]))
-    go_on.set()
+    keep(tier, segment(SEQUENCE[:256], owner="an agent"))
+    found = tier.find(ROOT, SEQUENCE)
+    assert tier.forget("an agent").result(PATIENCE) == 1
+    assert load(tier, found) is None
     assert tier.flush(PATIENCE)
-    assert (tier.stats().files, tier.stats().writes) == (2, 0)
+    assert tier.stats().damaged == 0
     close(tier)
 
 
-def hold_second(go_on: threading.Event, seen: threading.Semaphore) -> Callable[[Keeper, File], Entry]:
-    """A look into a file that stops at the second until it may go on."""
-    look, count = Keeper._look_into, iter(range(9))
+def test_a_file_may_change_hands_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that gets another owner, and so another name, is read all the same."""
+    tier = open_tier(tmp_path)
+    keep(tier, segment(SEQUENCE[:256], owner="one"), segment(SEQUENCE, owner="two"))
+    contents = disk_reader._contents
 
-    def held(keeper: Keeper, file: File) -> Entry:
-        seen.release()
-        if next(count):
-            assert go_on.wait(PATIENCE)
-        return look(keeper, file)
+    def late(path: Path, read: Read) -> list[Parcel | None]:
+        tier.forget("one").result(PATIENCE)
+        return contents(path, read)
 
-    return held
-
-
-def test_one_process_uses_a_folder(tmp_path: Path) -> None:
-    """A second tier says why it writes nothing, touches nothing, and takes over when the first has gone."""
-    first = open_tier(tmp_path)
-    keep(first, segment(SEQUENCE))
-    half = tmp_path / "half.tmp"
-    half.touch()
-    second = DiskTier(tmp_path, OTHER, 1, can_be_cut=True, reserve_bytes=0, retry_seconds=0.02)
-    second.start()
-    assert not second.flush(0.1)
-    assert second.stats().off == "another process uses the folder"
-    assert not second.save(segment(SEQUENCE))
-    assert half.exists()
-    half.unlink()
-    close(first)
-    assert second.flush(PATIENCE)
-    assert second.stats().off is None
-    assert block_files(tmp_path) == []  # there is room for one byte
-    close(second)
+    monkeypatch.setattr(disk_reader, "_contents", late)
+    assert look_up(tier, SEQUENCE) == nodes(SEQUENCE)
+    assert tier.stats().damaged == 0
+    close(tier)
 
 
 def test_how_long_reading_takes_is_learnt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

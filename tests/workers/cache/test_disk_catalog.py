@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from tests.workers.cache.chains import ROOT, segment, tokens
 from workers.cache.chain import BLOCK_TOKENS, link
-from workers.cache.disk_catalog import Catalog, Entry, Found
+from workers.cache.disk_catalog import Catalog
+from workers.cache.disk_entry import Entry, Found
 from workers.cache.disk_record import Kind, lacking, records
 from workers.cache.segment import Segment
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -14,16 +14,17 @@ from tests.workers.cache.chains import close, is_right, look_up, open_tier, toke
 
 PROJECT = Path(__file__).parents[3]
 
-KILLS = 3
+KILLS = 4
 
 
 def scribble(folder: Path, seed: int, budget: int, seconds: float) -> list[list[str]]:
-    """Let a process write for so long, kill it, and return what it has said."""
+    """Let a process write for so long at most, kill it, and return what it has said."""
     command = [sys.executable, "-m", "tests.workers.cache.scribbler", str(folder), str(seed), str(budget)]
     with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        time.sleep(seconds)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
         process.kill()
         lines = process.stdout.read().splitlines(keepends=True)
     return [line.split() for line in lines if line.endswith("\n")]
@@ -49,7 +50,7 @@ class Promises:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("budget", [1 << 30, 1 << 20], ids=["ample", "tight"])
+@pytest.mark.parametrize("budget", [1 << 30, 1 << 23], ids=["ample", "tight"])
 def test_a_crash_breaks_no_promise(tmp_path: Path, budget: int) -> None:
     """After each SIGKILL every file is whole, what was kept is there, what was forgotten is not."""
     rng = Random(budget)
@@ -69,6 +70,5 @@ def test_a_crash_breaks_no_promise(tmp_path: Path, budget: int) -> None:
         stats = tier.stats()
         assert (stats.damaged, stats.off) == (0, None)
         assert stats.bytes <= budget
-        assert stats.files > 0
         close(tier)
     assert promises.kept

@@ -71,6 +71,12 @@ def become_a_folder(file: Path) -> None:
     (file / "within").mkdir(parents=True)
 
 
+def become_a_pipe(file: Path) -> None:
+    """A pipe has the file's name, and who opens it waits for ever."""
+    file.unlink()
+    os.mkfifo(file)
+
+
 def be_another_llms(file: Path) -> None:
     """A file of another LLM in the wrong place, under a name that fits it."""
     packed = pack(next(records(segment(SEQUENCE))), OTHER)
@@ -97,6 +103,8 @@ SHOWS_IN_THE_HEADER = {
     "folder": become_a_folder,
     "another file": be_another_file,
 }
+
+ONLY_AT_THE_START = {"another LLM's": be_another_llms, "pipe": become_a_pipe}
 
 DAMAGES = SHOWS_IN_THE_HEADER | {"arrays": flip(lambda _: -1), "gone": Path.unlink}
 
@@ -133,7 +141,7 @@ def test_what_breaks_while_it_is_known_is_set_aside(
     check_is_whole(tier)
 
 
-@pytest.mark.parametrize("what", [*SHOWS_IN_THE_HEADER, "another LLM's"])
+@pytest.mark.parametrize("what", [*SHOWS_IN_THE_HEADER, *ONLY_AT_THE_START])
 def test_what_broke_before_the_start_is_set_aside(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, what: str
 ) -> None:
@@ -144,7 +152,7 @@ def test_what_broke_before_the_start_is_set_aside(
     keep(first, segment(BEFORE + SEQUENCE, skip=1))
     close(first)
     (file,) = {*block_files(tmp_path)} - {other}
-    (SHOWS_IN_THE_HEADER | {"another LLM's": be_another_llms})[what](file)
+    (SHOWS_IN_THE_HEADER | ONLY_AT_THE_START)[what](file)
     tier = open_tier(tmp_path)
     tier.check_integrity()
     assert tier.stats().damaged == 1

@@ -185,16 +185,19 @@ def test_a_write_that_fails_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     """Whatever the disk says: no half a file, what waits is dropped, and later it is tried again."""
-    tier = open_tier(tmp_path)
+    tier = open_tier(tmp_path, retry_seconds=0.2)
+    tries: list[int] = []
     with monkeypatch.context() as broken:
 
         def fsync(_descriptor: int) -> None:
+            tries.append(code)
             raise OSError(code, os.strerror(code))
 
         broken.setattr("workers.cache.disk_folder.os.fsync", fsync)
-        for number in (1, 2, 3):
-            tier.save(segment(tokens(number, 256)))
+        assert tier.save(segment(tokens(1, 3 * 256 + 1)))  # two files
         assert not tier.flush(PATIENCE)
+        assert not tier.save(segment(tokens(3, 256)))
+        assert len(tries) == 1
         assert os.strerror(code) in str(tier.stats().off)
         assert [*tmp_path.rglob("*.tmp"), *block_files(tmp_path)] == []
     wait_until(lambda: not tier.is_off)

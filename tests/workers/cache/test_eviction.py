@@ -79,6 +79,16 @@ def test_a_beginning_is_kept_where_not_all_fits() -> None:
     kept.check()
 
 
+def test_nobody_is_evicted_for_what_cannot_fit() -> None:
+    """If the next block has no room beside the sequence's own, others are left alone."""
+    kept = Kept(budget=2 * BLOCK - 10)
+    tokens = words(512)
+    kept.store([*tokens[:300], 1])
+    assert kept.store(tokens) == 0
+    assert kept.match(tokens) == 300
+    kept.check()
+
+
 def test_evicting_to_a_fraction() -> None:
     """Room is made before it is needed; what is pinned is left unless it may go."""
     kept = Kept(budget=10 * BLOCK)
@@ -190,6 +200,27 @@ def test_a_snapshot_covered_within_its_node() -> None:
     kept.store(tokens)
     kept.store(words(1, 1))
     assert (kept.match(tokens), kept.match(tokens, most=199)) == (200, 0)
+    kept.check()
+
+
+def test_earlier_snapshots_make_room_for_a_later_one() -> None:
+    """Of its own way a sequence gives up all snapshots but the last, for the next one."""
+    kept = Kept(MIXED, budget=768 * MIXED.token_bytes + 2 * MIXED.snapshot_bytes(9))
+    tokens = words(768)
+    assert [kept.store(tokens[:length]) for length in (256, 512, 768)] == [256] * 3
+    assert [kept.match(tokens, most=most) for most in (511, 767, 768)] == [0, 512, 768]
+    kept.check()
+
+
+def test_the_last_snapshot_is_never_given_up() -> None:
+    """A new snapshot without room beside the last one on its way is not taken, and nothing goes for it."""
+    budget = (256 + 9) * MIXED.token_bytes + 2 * MIXED.snapshot_bytes(9) - 1
+    kept = Kept(MIXED, budget=budget)
+    tokens = words(265)
+    for length in (1, 256):
+        kept.store(tokens[:length])
+    assert kept.store(tokens) == 0
+    assert [kept.match(tokens, most=most) for most in (255, 265)] == [1, 256]
     kept.check()
 
 

@@ -21,7 +21,8 @@ STEPS = st.lists(st.tuples(st.sampled_from(["allocate", "share", "free"]), st.in
 class Interrupted(pool_module._Block):
     """A block during whose making other threads have their turn."""
 
-    def __post_init__(self) -> None:
+    def __init__(self, nbytes: int) -> None:
+        super().__init__(nbytes)
         time.sleep(0)
 
 

@@ -99,7 +99,7 @@ def test_a_longer_node_supersedes_a_partial_one() -> None:
     tokens = words(700)
     assert [kept.store(tokens[:length]) for length in (100, 200, 256, 700)] == [100, 100, 56, 444]
     assert kept.cache.stats().nodes == 3
-    kept.use(tokens[:600])
+    kept.use(tokens[:650])
     kept.store([*tokens, 1], owner="ada")
     (*_, last) = kept.cache.walk([*tokens, 1], "")
     assert (len(last.tokens), last.uses) == (189, 1)

@@ -186,3 +186,12 @@ def test_an_agent_that_is_evicted_goes_to_disk(make: Make) -> None:
     done = finished(run(engine, agents_job("b")))["b"]
     assert done.cached_tokens >= 1024
     assert engine.stats().prefill_tokens - before < 256
+
+
+def test_a_common_beginning_is_no_second_use(make: Make, tmp_path: Path) -> None:
+    """Prompts that only open alike, as a template's do, are not written when they are evicted."""
+    engine = make(replace(POOLED, pool_bytes=64 * 1600))
+    for n in range(4):
+        run(engine, job(f"{n}", f"the same forty characters, more or less: {n:03d}" + SHARED))
+    make()
+    assert not written(tmp_path)
