@@ -12,7 +12,8 @@ from packaging.requirements import Requirement
 PROJECT = Path(__file__).parent.parent
 FILES = ("requirements.txt", "requirements-dev.txt", "requirements-cuda.txt")
 PIN = re.compile(
-    r"^(?P<name>[a-z0-9.-]+)==(?P<version>[^ ;\\]+)(?P<rest>.*(?:\n    --hash=.*)*)", re.MULTILINE
+    r"^(?P<name>[a-z0-9.-]+)(?:\[[a-z0-9,-]+\])?==(?P<version>[^ ;\\]+)(?P<rest>.*(?:\n    --hash=.*)*)",
+    re.MULTILINE,
 )
 
 

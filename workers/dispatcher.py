@@ -170,8 +170,9 @@ class Dispatcher:
             self._heard_at = time.monotonic()
             self._homes.know(worker_id, workers.serving(session, self._llm))
         return claims.claim(
-            session, worker_id, self._llm, room, now, trial_jobs=self._trial_jobs, leaves=self._homes.leaves
-        )
+            session, worker_id, self._llm, room, utcnow(),
+            trial_jobs=self._trial_jobs, leaves=self._homes.leaves,
+        )  # fmt: skip
 
     def _hand_over(self, taken: Sequence[Claim]) -> None:
         admissions = []

@@ -137,7 +137,7 @@ def test_an_llm_that_sleeps_is_ready(keyless: TestClient, worker: FakeWorker, da
     worker.publish(ready=False)
     change_worker(database, llms={"pico": None})
     assert missing(keyless) == {}
-    change_worker(database, llms={"pico": "OSError: /home/me/llm"})
+    change_worker(database, llms={"pico": "OSError: no such folder"})
     assert missing(keyless) == {"llm": "pico could not be loaded: /v1/llms and its worker's log say why"}
 
 

@@ -72,7 +72,7 @@ def test_lines_resemble_earlier_ones() -> None:
 def test_the_generator_never_reads_the_real_lines() -> None:
     """No module of the generator or the training imports the real lines or opens a file to read."""
     for path in Path(pico.__path__[0]).rglob("*.py"):
-        if path.name == "evaluate.py":
+        if path.name in {"evaluate.py", "kept.py"}:  # they measure what was made
             continue
         tree = ast.parse(path.read_text())
         names = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}

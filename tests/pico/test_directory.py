@@ -61,9 +61,12 @@ def test_any_text_survives_the_tokenizer(text: str) -> None:
     assert TOKENIZER.decode(ids, skip_special_tokens=False) == text
 
 
-@given(st.text(st.characters(codec="utf-8", exclude_characters='"\\'), min_size=1, max_size=30))
+@given(st.text(st.characters(codec="utf-8", exclude_characters='"\\{'), min_size=1, max_size=30))
 def test_a_value_has_the_same_tokens_in_line_and_json(value: str) -> None:
-    """A value between spaces has the tokens that it has between quotation marks of compact JSON."""
+    """A value between spaces has the tokens that it has between quotation marks of compact JSON.
+
+    Only an opening brace has not: with the quotation mark before it, it is one token.
+    """
     inner = TOKENIZER.encode(value).ids
     assert TOKENIZER.encode(f" {value} ").ids[1:-1] == inner
     assert TOKENIZER.encode(f'{{"a":"{value}"}}').ids[3:-1] == inner

@@ -6,7 +6,7 @@ Everything that depends on its inside is here, in :mod:`workers.backends.rows`,
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -18,7 +18,7 @@ from workers.backends.layout import leaves_of
 from workers.backends.live import LiveCache
 from workers.backends.rows import BatchRow
 from workers.backends.sampling import BatchSampler
-from workers.engine.backend import Row, StepResult
+from workers.engine.backend import Row, StepResult, TokenOut
 
 WAITING, READING, DECODING = range(3)
 """Where a row can be."""
@@ -31,6 +31,8 @@ class Batch:
         self, model: Any, settings: EngineSettings, stream: mx.Stream, ends: Collection[int]
     ) -> None:
         self._sampler = BatchSampler(self._still_reading)
+        self._ends = ends
+        self._told: set[int] = set()
         self._ended: dict[int, BatchRow] = {}
         self._read: dict[int, tuple[int, int]] = {}
         self._generator: Any = BatchGenerator(  # mostly without types
@@ -74,24 +76,47 @@ class Batch:
         self._ended.clear()
         self._generator.prefill_step_size = prefill_tokens
         reading, decoding = self._generator.next()
-        result = StepResult([(out.uid, out.token, out.finish_reason) for out in decoding])
-        for progress in reading:
-            behind, before = self._read.pop(progress.uid)
-            read = behind + progress.progress[0]
-            result.prefilled += read - before
-            if not progress.end_of_prompt:
-                self._read[progress.uid] = (behind, read)
+        told, self._told = self._told, set()
+        tokens = [(out.uid, out.token, out.finish_reason) for out in decoding if out.uid not in told]
+        result = StepResult(tokens, prefilled=self._note(reading))
+        result.tokens += self._first_tokens({one.uid for one in reading if one.end_of_prompt})
         result.read = [(uid, read) for uid, (_, read) in self._read.items()]
         self._ended = {out.uid: out.prompt_cache for out in decoding if out.finish_reason is not None}
         if self._ended:
             self._sampler.remove(self._ended.keys())
         return result
 
+    def _note(self, reading: Sequence[Any]) -> int:
+        """Note how far prompts have been read; returns how many tokens that were."""
+        computed = 0
+        for progress in reading:
+            behind, before = self._read.pop(progress.uid)
+            read = behind + progress.progress[0]
+            computed += read - before
+            if not progress.end_of_prompt:
+                self._read[progress.uid] = (behind, read)
+        return computed
+
+    def _first_tokens(self, uids: Collection[int]) -> Iterator[TokenOut]:
+        """The first tokens of rows whose prompts have just been read, but for one that ends its row.
+
+        mlx-lm tells a token when it has begun to compute the next one, which on a CPU takes as long as the
+        token itself. Later ones may wait, so that a device never does; the first one is waited for.
+        """
+        if not uids:
+            return
+        batch = self._stage(DECODING)
+        for uid, token, most in zip(batch.uids, batch._next_tokens.tolist(), batch.max_tokens, strict=True):  # noqa: SLF001 - see the module
+            if uid in uids and token not in self._ends and most > 1:
+                self._told.add(uid)
+                yield uid, token, None
+
     def remove(self, uids: Sequence[int]) -> None:
         """Drop rows, wherever they are; those that ended in the last step too."""
         self._ended.clear()
         self._generator.remove(uids)
         self._sampler.remove(set(uids))
+        self._told -= set(uids)
         for uid in uids:
             self._read.pop(uid, None)
 

@@ -86,7 +86,7 @@ class MlxBackend:
         return self._batch.nbytes
 
     def computed(self, uid: int) -> int:
-        """Tokens in a row's cache: each token that was told is in it, the end of sequence too."""
+        """Tokens in a row's cache: each that was told but for a first one, the end of sequence too."""
         return len(self._batch.tokens(uid))
 
     def keep(self, uid: int, pieces: Sequence[Piece], snapshot: int | None = None) -> None:
