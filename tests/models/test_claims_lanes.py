@@ -64,6 +64,24 @@ def test_a_tenant_at_its_limit_is_passed_by(desk: Desk) -> None:
     assert took(desk, 3, worker="worker_2") == theirs[2:3]
 
 
+def test_only_what_can_be_claimed_is_wanted(desk: Desk) -> None:
+    """Not an LLM without jobs, nor one whose queue is paused or whose tenants run as many as they may."""
+    desk.limit(SMALL, 1)
+    desk.submit(new_job(llm="a"), new_job(llm="b"))
+    flood(desk, 2, llm="c")
+    desk.steer(Mode.PAUSED, "b")
+
+    def wanted() -> list[str]:
+        with desk.database.read() as session:
+            return claims.wanted(session, ["a", "b", "c", "d"])
+
+    assert wanted() == ["a", "c"]
+    (claim,) = desk.claim(9, llm="c")
+    assert wanted() == ["a"]
+    desk.finish(claim)
+    assert wanted() == ["a", "c"]
+
+
 def test_a_limit_counts_what_runs_anywhere(desk: Desk) -> None:
     """Jobs of other queues and of other workers use the limit up as well."""
     desk.limit(SMALL, 2)

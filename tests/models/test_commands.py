@@ -76,6 +76,34 @@ def test_a_command_goes_to_whom_it_is_for(desk: Desk) -> None:
     assert (take(desk, WORKER), take(desk, OTHER, "other")) == ([mine], [theirs])
 
 
+def test_commands_about_llms_are_for_who_can_load_them(desk: Desk) -> None:
+    """Whoever has loaded the LLM does not take them; the first that waits is found, and taken by one."""
+    first, second = issue(desk, kind=Kind.LOAD, args={}), issue(desk, kind=Kind.UNLOAD, args={}, llm="other")
+    issue(desk, kind=Kind.LOAD, args={}, llm="elsewhere")
+    with desk.database.read() as session:
+        assert not commands.any_waiting(session, WORKER, LLM)
+        found = [commands.about_llms(session, llms) for llms in ([LLM, "other"], ["other"], ["nobody"])]
+    assert [command and command.id for command in found] == [first, second, None]
+    assert take(desk) == []
+    with desk.database.write() as session:
+        assert commands.take_one(session, first, WORKER, desk.now)
+        assert not commands.take_one(session, first, OTHER, desk.now)
+    command = one(desk, first)
+    assert (command.state, command.taken_by, command.takes, command.agent) == ("running", WORKER, 1, None)
+    end(desk)
+    assert one(desk, first).state == "waiting"
+
+
+def test_what_waits_for_anybody_asks_for_an_llm(desk: Desk) -> None:
+    """Commands on caches that no living worker is named for; not what is addressed, taken, or about LLMs."""
+    for llm, worker_id in (("b", None), ("b", None), ("c", None), ("d", OTHER), (LLM, None)):
+        issue(desk, worker_id, llm=llm)
+    issue(desk, llm="e", kind=Kind.LOAD, args={})
+    take(desk)
+    with desk.database.read() as session:
+        assert commands.wanted(session, [LLM, "b", "d", "e"]) == ["b"]
+
+
 def test_a_worker_says_how_a_command_ended(desk: Desk) -> None:
     """A result or a reason is kept with the time; of what was asked, the conversation is not."""
     done = issue(desk, args={"owner": "default/a/b", "salt": "", "messages": [{"role": "user"}]})

@@ -21,7 +21,7 @@ class Admission:
     the class, a value of :class:`models.states.Priority`, and ``rank`` the
     place in the queue within all classes; of both the lower goes first.
 
-    ``owner`` names the agent whose conversation this is, within its tenant, and
+    ``owner`` names the agent whose conversation this is, among those of all tenants, and
     ``salt`` whose caches it may use: those under the same salt. ``boundaries`` are
     positions in ``tokens`` where a next turn may part from this one, for an LLM
     that needs them. ``only_reads`` has nothing told but an end: it is there to
