@@ -22,13 +22,14 @@ from ops.service import Service
 DEFAULT_TARGET, BEST_TARGET, BYTES_TARGET = 3.0, 1.1, 2.0
 SYSTEM, USER, OUT = 1_000, 200, 32
 
+ROOM = ("--prompt-cache-size", "64")
+"""Twice as many places as there are agents: with fewer than agents it computes nearly everything anew."""
+
 CANDIDATES: tuple[tuple[str, ...], ...] = (
-    ("--prompt-cache-size", "64"),
-    ("--prompt-cache-size", "256"),
-    ("--prompt-cache-size", "256", "--prompt-concurrency", "32"),
-    ("--prompt-cache-size", "256", "--prefill-step-size", "512"),
-    ("--prompt-cache-size", "256", "--prompt-concurrency", "32", "--prefill-step-size", "512"),
-    ("--prompt-cache-size", "256", "--decode-concurrency", "64", "--prompt-concurrency", "2"),
+    ROOM,
+    (*ROOM, "--prompt-concurrency", "32"),
+    (*ROOM, "--prompt-concurrency", "2"),
+    (*ROOM, "--prefill-step-size", "512"),
 )
 """Settings of ``mlx_lm.server`` that are tried once each; the quickest is its best."""
 

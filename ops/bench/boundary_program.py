@@ -89,6 +89,7 @@ class Host:
         self._peak = 0
         self._engine.start()
         self._info = self._engine.ready()
+        self._settled()  # it has looked at what is on disk
 
     def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Do what a line asks for."""
@@ -129,9 +130,13 @@ class Host:
     def save(self, agent: str) -> int:
         """Return when an agent's blocks are on disk."""
         tokens = self._engine.save(agent).result()
-        if self._disk is None or not self._disk.flush(PATIENCE_SECONDS):
+        if not self._settled():
             raise RuntimeError("the blocks could not be written")
         return tokens
+
+    def _settled(self) -> bool:
+        """Wait until nothing is left to be done for the disk; False where it is not used."""
+        return self._disk is not None and self._disk.flush(PATIENCE_SECONDS)
 
     def _make_disk(self, info: LlmInfo) -> DiskTier | None:
         self._disk = make_disk(self._settings, self._settings.default_llm, info)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-from models.prompts import PromptEncoder
+from models.prompts import PromptCounter
 from models.requests import Message, TextPart
 from ops.bench.agents import Chat, Ours, Server, Theirs, cached_of
 from ops.bench.figure import Bound, Figure
@@ -24,10 +23,9 @@ class Reusable:
     """What of each prompt has been computed before: the longest beginning it shares with the turn before."""
 
     def __init__(self) -> None:
-        from transformers import AutoTokenizer
-
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(PICO)
-        self._encoder = PromptEncoder(self._tokenizer)
+        encoder = PromptCounter(str(PICO)).load()
+        assert encoder is not None  # noqa: S101 - pico is part of the program
+        self._encoder, self._texts = encoder, Texts()
         self._computed: list[int] = []
 
     def ask(self, chat: Chat) -> int:
@@ -39,7 +37,7 @@ class Reusable:
 
     def answered(self, text: str) -> None:
         """What was generated behind the prompt was computed as well."""
-        self._computed += self._tokenizer.encode(text, add_special_tokens=False)
+        self._computed += self._texts.tokens(text)
 
 
 def measure(bench: Bench) -> Iterator[Figure]:

@@ -68,7 +68,7 @@ class Effort:
     jobs: int = 200
     agents: int = 32
     turns: int = 5
-    candidates: int = 6
+    candidates: int = 4
     conversation: int = 20
 
     @classmethod

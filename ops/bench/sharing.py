@@ -14,6 +14,7 @@ from ops.complaint import Complaint
 from ops.service import Service
 
 TARGET = 3.0
+ROUNDS_ON_CPU = 3
 SHARED, OWN, OUT = 1_800, 200, 32
 
 
@@ -30,7 +31,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
         for client in (with_pool, without):
             makespan(client, texts, 2)
         pair = alternate(
-            bench.effort.rounds,
+            bench.rounds(ROUNDS_ON_CPU),
             lambda: makespan(without, texts, jobs),
             lambda: makespan(with_pool, texts, jobs),
         )

@@ -68,6 +68,10 @@ class Bench:
         """One in which computing dominates."""
         return self._subject("heavy")
 
+    def rounds(self, most_on_cpu: int) -> int:
+        """Rounds of what takes minutes on a CPU, and is measured less often there."""
+        return min(self.effort.rounds, most_on_cpu) if self.device == "CPU" else self.effort.rounds
+
     def place(self, name: str) -> Path:
         """A folder of this name, not yet made."""
         return self.folder / name

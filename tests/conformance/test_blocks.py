@@ -74,7 +74,8 @@ def test_a_piece_is_no_longer_than_asked(backend: Apart, most: int) -> None:
     """A step reads so many tokens of a prompt at most, and says how many of it are in the cache."""
     wanted = row(backend, TEXT)
     (uid,) = backend.add([wanted])
-    before, tokens = 0, []
+    before = 0
+    tokens: list[Any] = []
     while not tokens:
         result = backend.step(most)
         assert 0 <= result.prefilled <= most
