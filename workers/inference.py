@@ -181,7 +181,7 @@ class Inference:
 
     def _engine_died(self) -> None:
         """While the LLM is loaded that is a failure to load it, and nobody's death."""
-        if True:
+        if self.is_loaded:
             self.die()
 
     def die(self) -> None:
