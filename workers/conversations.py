@@ -35,7 +35,7 @@ def make_disk(settings: Settings, alias: str, info: LlmInfo) -> DiskTier | None:
         return None
     disk = DiskTier(
         settings.data_dir / FOLDER / quote(alias, safe=""),
-        info.fingerprint,
+        info.blocks_fingerprint,
         settings.engine.disk_bytes,
         can_be_cut=info.spec.can_be_cut,
     )

@@ -85,7 +85,9 @@ def test_an_agent_resumes_from_disk(backend: Apart, tmp_path: Path) -> None:
     info = backend.info
 
     def tier() -> DiskTier:
-        disk = DiskTier(tmp_path, info.fingerprint, 1 << 30, can_be_cut=info.spec.can_be_cut, reserve_bytes=0)
+        disk = DiskTier(
+            tmp_path, info.blocks_fingerprint, 1 << 30, can_be_cut=info.spec.can_be_cut, reserve_bytes=0
+        )
         disk.start()
         assert disk.flush(PATIENCE)
         return disk

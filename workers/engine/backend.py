@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Literal, Protocol
 
 from models.prompts import PromptRefused
@@ -53,6 +54,11 @@ class LlmInfo:
     eos_ids: frozenset[int]
     spec: CacheSpec
     growth: int = 256
+
+    @property
+    def blocks_fingerprint(self) -> str:
+        """What names the LLM's blocks, as 64 hex digits: those kept with other bits are others."""
+        return sha256(f"{self.fingerprint}/{self.spec.bits}".encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,10 +189,10 @@ class Engine:
         self._recovery.survived()
         if result.tokens:
             self._gate.rows.survived()
-        self._decoding = sum(end is None for *_, end in result.tokens)
         self._counters.note(len(result.tokens), result.prefilled)
-        self._pace.learn(self._clock() - began, len(result.tokens), result.prefilled)
+        self._pace.learn(self._clock() - began, self._decoding, result.prefilled)
         self._take(result)
+        self._decoding = len(self._roster.live) - len(result.read)
 
     def _take(self, result: StepResult) -> None:
         """Pass on what a step brought."""
@@ -277,7 +277,7 @@ class Engine:
         self._outbox.started(chosen)
 
     def _advance(self, out: TokenOut) -> int | None:
-        """Give a row its token; return its uid if it ended while the backend still holds it."""
+        """Give a row its token; return its uid if it has ended: the backend may let go of it."""
         uid, token, end = out
         sequence = self._roster.live.get(uid)
         if sequence is None:
@@ -295,7 +295,7 @@ class Engine:
             self.reuse.leaves(sequence, token if end == "stop" else None)
             self._roster.remove(sequence)
             self._outbox.finished(sequence, over)
-        return None if end else uid
+        return uid
 
     def _fail(self, sequence: Sequence, kind: str, error: Exception) -> None:
         self.reuse.lost([sequence])

@@ -63,7 +63,7 @@ class Reuse:
         self._clock = clock
         self.saving = Saving(backend, disk, limits.save_seconds, clock)
         self.cache = PrefixCache(
-            info.spec, info.fingerprint, limits.pool_bytes, backend.drop, spill=self.saving.spill
+            info.spec, info.blocks_fingerprint, limits.pool_bytes, backend.drop, spill=self.saving.spill
         )
         self._restoring = Restoring(backend, self.cache, disk, pace, clock)
         self._promises = Promises()

@@ -35,7 +35,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
         backend = FakeBackend(FakeOptions.model_validate({"reply_tokens": 5} | options))
         disk = DiskTier(
             tmp_path,
-            backend.info.fingerprint,
+            backend.info.blocks_fingerprint,
             1 << 30,
             can_be_cut=backend.info.spec.can_be_cut,
             reserve_bytes=0,
@@ -195,3 +195,10 @@ def test_a_common_beginning_is_no_second_use(make: Make, tmp_path: Path) -> None
         run(engine, job(f"{n}", f"the same forty characters, more or less: {n:03d}" + SHARED))
     make()
     assert not written(tmp_path)
+
+
+def test_blocks_of_other_bits_have_other_names() -> None:
+    """After ``engine.pool_bits`` was changed nothing is read that was kept otherwise."""
+    info = FakeBackend(FakeOptions(bytes_per_token=256)).info
+    quantized = replace(info, spec=replace(info.spec, bits=8))
+    assert info.blocks_fingerprint != quantized.blocks_fingerprint
