@@ -11,6 +11,7 @@ import orjson
 import pytest
 from sqlalchemy import select, update
 
+from config import telemetry
 from config.settings import Broker, Settings
 from models import claims, endings, jobs, messages, workers
 from models.base import utcnow
@@ -264,6 +265,22 @@ def test_an_llm_is_ready_only_while_a_worker_serves_it(slow: Service) -> None:
     assert ready()
     slow.stop()
     assert not ready()
+
+
+def test_nothing_is_held_of_an_llm_that_was_unloaded(slow: Service) -> None:
+    """The gauges of its rows and bytes fall to nothing, for the process may go on with another LLM."""
+    gauges = (telemetry.engine_batch_rows, telemetry.engine_live_bytes, telemetry.engine_pool_bytes)
+
+    def held() -> list[float]:
+        return [gauge.labels("pico")._value.get() for gauge in gauges]
+
+    slow.start()
+    slow.wait(slow.submit(new_job(completion("word " * 200, max_tokens=30), agent="ada")), State.SUCCEEDED)
+    wait_until(lambda: held()[2] > 0)
+    slow.submit(new_job(completion(max_tokens=3000)))
+    wait_until(lambda: min(held()) > 0)
+    slow.stop(grace_seconds=0)
+    assert held() == [0, 0, 0]
 
 
 def test_an_agents_turn_with_another_llm_is_hinted_there(settings: Settings, sqlite_url: str) -> None:

@@ -85,9 +85,9 @@ def exchanges(service: Service) -> int:
 
 def test_hundreds_of_jobs_for_two_llms(settings: Settings, database_url: str) -> None:
     """Exchanged again and again in the midst of batches: every job ends once, well, where its LLM is."""
-    paths = {"a": "fake:step_ms=5", "b": "fake:step_ms=5"}
+    paths = {"a": "fake:step_ms=5&endless=1", "b": "fake:step_ms=5&endless=1"}
     with shared(settings, database_url, paths) as service:
-        some = [new_job(completion(f"{n}", max_tokens=40), llm="ab"[n % 2]) for n in range(300)]
+        some = [new_job(completion(f"{n}", max_tokens=60), llm="ab"[n % 2]) for n in range(300)]
         sent = service.submit(*some)
         done = service.wait(sent, State.SUCCEEDED)
         assert {each.job.failures for each in done} == {0}
@@ -150,7 +150,7 @@ def test_an_agents_conversation_outlives_an_exchange(settings: Settings, sqlite_
         with service.database.read() as session:
             agent = agents.find(session, "default", "ada")
             assert agent is not None
-            assert (agent.held_llm, agent.held_tokens >= 768) == ("a", True)
+            assert (agent.held_llm, agent.held_where, agent.held_tokens >= 768) == ("a", "disk", True)
         (again,) = service.wait(service.submit(new_job(long, llm="a", agent="ada")))
         assert first.job.cached_tokens == 0
         assert again.job.cached_tokens is not None

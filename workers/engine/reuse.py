@@ -202,8 +202,11 @@ class Reuse:
         self._version += 1
 
     def close(self) -> None:
-        """The engine stops: what agents have goes to disk."""
+        """The engine stops: what agents have goes to disk, and nothing stays in memory."""
+        owners = self.cache.owners()
         self.saving.all_now(self.cache)
+        self.saving.changed.update(owners)
+        self.cache.clear()
 
     def holdings(self) -> dict[str, Holding]:
         """What agents have cached, of those for whom that may have changed since the last call."""

@@ -230,6 +230,7 @@ class EngineThread:
                 self._backend.set_result(backend)
                 self._serve(engine)
                 engine.reuse.close()
+                self._publish(engine)
             finally:
                 backend.close()
                 if disk is not None:
