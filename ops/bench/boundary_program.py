@@ -134,6 +134,10 @@ class Host:
             raise RuntimeError("the blocks could not be written")
         return tokens
 
+    def close(self) -> None:
+        """Give the device back."""
+        self._engine.stop(PATIENCE_SECONDS)
+
     def _settled(self) -> bool:
         """Wait until nothing is left to be done for the disk; False where it is not used."""
         return self._disk is not None and self._disk.flush(PATIENCE_SECONDS)
@@ -182,9 +186,12 @@ class Host:
 def main() -> None:
     """Serve until the input ends."""
     host = Host(Settings.model_validate_json(sys.argv[1]))
-    print(json.dumps({"ready": True}), flush=True)
-    for text in sys.stdin:
-        print(json.dumps(host.answer(json.loads(text))), flush=True)
+    try:
+        print(json.dumps({"ready": True}), flush=True)
+        for text in sys.stdin:
+            print(json.dumps(host.answer(json.loads(text))), flush=True)
+    finally:
+        host.close()
 
 
 if __name__ == "__main__":

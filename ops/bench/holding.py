@@ -30,7 +30,7 @@ def _figure(bench: Bench, prefix: int) -> Figure:
         engine.run(asks[:1])
         told = engine.run(asks[1:])
         stats = engine.stats()
-    own = TAIL + OUT - 1  # the last token generated is in no cache
+    own = TAIL + OUT
     ideal = (prefix + agents * own) * stats["token_bytes"]
     bound: Bound = "at most" if prefix == WHOLE else "for comparison"
     return Figure(

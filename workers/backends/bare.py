@@ -8,8 +8,9 @@ LLM as the service does, then answers each JSON line on its input:
   chats is not counted, nor is any text made of the tokens: the service does both.
 - ``{"ready": [token, ...], "rows": n}``: a cache of ``n`` rows that hold these tokens, to be used from then
   on; ``{"seconds": s}``, the time it took to compute.
-- ``{"tails": [[token, ...], ...]}``: one tail of equal length for each row of the ready cache, until there is
-  a token behind each; ``{"seconds": s}``. The cache is cut back afterwards.
+- ``{"tails": [[token, ...], ...], "ahead": flag}``: one tail of equal length for each row of the ready cache,
+  until there is a token behind each; ``{"seconds": s}``. With ``ahead`` the token after it is begun before
+  the first is read, as mlx-lm's ``generate_step`` does. The cache is cut back afterwards.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Yardstick:
         if "ready" in asked:
             return {"seconds": self.make_ready([asked["ready"]] * asked["rows"])}
         if "tails" in asked:
-            return {"seconds": self.first_tokens(asked["tails"])}
+            return {"seconds": self.first_tokens(asked["tails"], ahead=asked["ahead"])}
         prompts = asked.get("prompts") or [self._render(chat) for chat in asked["chats"]]
         return self.decode(prompts, asked["max_tokens"])
 
@@ -84,16 +85,27 @@ class Yardstick:
             self._read(tokens[:, start : start + self._prefill_tokens])
         return time.perf_counter() - begun
 
-    def first_tokens(self, tails: Prompts) -> float:
-        """Seconds until each row has its first token, by the two calls that ``generate_step`` makes."""
+    def first_tokens(self, tails: Prompts, *, ahead: bool) -> float:
+        """Seconds until each row has its first token, by the calls of ``generate_step`` for many rows."""
         tokens = mx.array([list(tail) for tail in tails])
+        length = tokens.shape[1]
         begun = time.perf_counter()
         self._read(tokens[:, :-1])
-        logits = self._llm.model(tokens[:, -1:], cache=self._cache)[:, -1]
-        mx.argmax(logits, axis=-1).tolist()
+        first = self._next(tokens[:, -1:])
+        if ahead:
+            self._next(first[:, None])
+            length += 1
+        first.tolist()
         seconds = time.perf_counter() - begun
-        trim_prompt_cache(self._cache, tokens.shape[1])
+        mx.synchronize()
+        trim_prompt_cache(self._cache, length)
         return seconds
+
+    def _next(self, tokens: mx.array) -> mx.array:
+        """The likeliest tokens behind those of shape (rows, 1), being computed."""
+        found = mx.argmax(self._llm.model(tokens, cache=self._cache)[:, -1], axis=-1)
+        mx.async_eval(found)  # type: ignore[no-untyped-call]  # MLX does not annotate it
+        return found
 
     def _read(self, tokens: mx.array) -> None:
         self._llm.model(tokens, cache=self._cache)
