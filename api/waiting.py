@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, TypeVar
 
 from fastapi import Query, Request
+from starlette.concurrency import run_in_threadpool
 
 from api.door import Desk
 from api.problems import invalid
@@ -22,7 +24,31 @@ Wait = Annotated[
 ]
 
 
-async def ended(desk: Desk, request: Request, key: str, seconds: float) -> bool:
+View = TypeVar("View")
+
+
+async def seen(
+    desk: Desk,
+    request: Request,
+    key: str,
+    seconds: float,
+    look: Callable[[Desk, str], View],
+    is_over: Callable[[View], bool],
+) -> View:
+    """What ``look`` shows of a job, bulk or command: now, or when it has ended or the seconds are over.
+
+    Raises:
+        Problem: 422, the wait is longer than the settings allow; and what ``look`` raises.
+    """
+    _check(desk, seconds)
+    view = await run_in_threadpool(look, desk, key)
+    if seconds and not is_over(view):
+        await _ended(desk, request, key, seconds)
+        view = await run_in_threadpool(look, desk, key)
+    return view
+
+
+async def _ended(desk: Desk, request: Request, key: str, seconds: float) -> bool:
     """Wait until a job, bulk or command has ended or is gone; False when time, client or service ended first.
 
     Raises:
@@ -45,7 +71,7 @@ def is_end(state: object) -> bool:
     return state is None or state is True or (isinstance(state, tuple) and bool(state[1]))
 
 
-def check_wait(desk: Desk, seconds: float) -> None:
+def _check(desk: Desk, seconds: float) -> None:
     """Refuse waits that are too long.
 
     Raises:

@@ -17,6 +17,7 @@ from models.requests import Message, Sampling
 from models.states import Priority
 from workers.cache.disk import DiskTier
 from workers.engine import Admission, EngineThread, Finished, LlmInfo
+from workers.engine.answers import pass_on
 from workers.engine.reuse import Holding
 from workers.identity import Identity
 
@@ -111,13 +112,5 @@ def _warmed(done: Finished) -> dict[str, Any]:
 def _then(first: Future[T], make: Callable[[T], dict[str, Any]]) -> Future[dict[str, Any]]:
     """A future that ends with ``first``, and with what is made of its result."""
     second: Future[dict[str, Any]] = Future()
-
-    def pass_on(done: Future[T]) -> None:
-        error = done.exception()
-        if error is None:
-            second.set_result(make(done.result()))
-        else:
-            second.set_exception(error)
-
-    first.add_done_callback(pass_on)
+    pass_on(first, second, make)
     return second

@@ -5,7 +5,6 @@ from __future__ import annotations
 import anyio
 import anyio.to_thread
 from fastapi import Request
-from fastapi.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from api.bodies import IdempotencyKey, JsonOrLines, NoBody, no_body
@@ -13,7 +12,7 @@ from api.bulk_store import BulkStore
 from api.door import Desk, Seated
 from api.openapi import KEYED, STORED, accepts, answers, empty, make_router, problems
 from api.views import ask_again, json_answer, tagged_answer
-from api.waiting import Wait, check_wait, ended
+from api.waiting import Wait, seen
 from api.wire.bulk import BulkView, bulk_view
 from api.wire.job_body import BulkBody, JobBody
 from models import audit, bulks, endings, jobs
@@ -49,11 +48,7 @@ async def submit_bulk(desk: Seated, body: JsonOrLines, key: IdempotencyKey) -> R
 )
 async def get_bulk(desk: Seated, request: Request, bulk_id: str, wait: Wait = 0) -> Response:
     """Count a bulk's jobs by state; with `wait`, as soon as all have ended or the seconds are over."""
-    check_wait(desk, wait)
-    view = await run_in_threadpool(_look, desk, bulk_id)
-    if wait and not view.ended:
-        await ended(desk, request, bulk_id, wait)
-        view = await run_in_threadpool(_look, desk, bulk_id)
+    view = await seen(desk, request, bulk_id, wait, _look, lambda view: view.ended)
     return tagged_answer(request, view, ask_again(view.ended, None))
 
 

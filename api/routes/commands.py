@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import Query, Request
-from fastapi.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from api import pages
 from api.door import Desk, Seated
 from api.openapi import answers, empty, make_router, problems
 from api.views import ask_again, json_answer, tagged_answer
-from api.waiting import Wait, check_wait, ended
+from api.waiting import Wait, seen
 from api.wire import queries
 from api.wire.commands import CommandPage, CommandView, command_view
 from models import commands
@@ -40,11 +39,7 @@ def list_commands(desk: Seated, request: Request, query: Annotated[queries.Query
 )
 async def get_command(desk: Seated, request: Request, command_id: str, wait: Wait = 0) -> Response:
     """Look at a command; with `wait`, as soon as it has ended or the seconds are over."""
-    check_wait(desk, wait)
-    view = await run_in_threadpool(_look, desk, command_id)
-    if wait and view.finished_at is None:
-        await ended(desk, request, command_id, wait)
-        view = await run_in_threadpool(_look, desk, command_id)
+    view = await seen(desk, request, command_id, wait, _look, lambda view: view.finished_at is not None)
     return tagged_answer(request, view, ask_again(view.finished_at is not None, None))
 
 

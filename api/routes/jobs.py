@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import Query, Request
-from fastapi.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from api import pages
@@ -19,7 +18,7 @@ from api.once import Once
 from api.openapi import KEYED, STORED, accepts, answers, empty, make_router, problems
 from api.problems import Kind, Problem, invalid
 from api.views import ask_again, json_answer, show_job, show_jobs, show_new_job, tagged_answer
-from api.waiting import Wait, check_wait, ended
+from api.waiting import Wait, seen
 from api.wire.job import CountView, JobPage, JobView
 from api.wire.job_body import JobBody, JobChange
 from api.wire.problem import Fault
@@ -115,11 +114,7 @@ def _filters(query: JobFilters) -> Filters:
 )
 async def get_job(desk: Seated, request: Request, job_id: str, wait: Wait = 0) -> Response:
     """Look at a job; with `wait`, as soon as it has ended or the seconds are over."""
-    check_wait(desk, wait)
-    view = await run_in_threadpool(_look, desk, job_id)
-    if wait and view.finished_at is None:
-        await ended(desk, request, job_id, wait)
-        view = await run_in_threadpool(_look, desk, job_id)
+    view = await seen(desk, request, job_id, wait, _look, lambda view: view.finished_at is not None)
     return tagged_answer(request, view, ask_again(view.finished_at is not None, view.eta_seconds))
 
 

@@ -111,7 +111,7 @@ class Pauses:
         came, read = intruder.submitted, intruder.tokens[0]
         self.median_alone = median([wait for at, wait in gaps if at < came])
         beside = [wait for at, wait in gaps if came <= at and at - wait <= read]
-        self.longest_beside, self.median_beside = max(beside), median(beside)
+        self.longest_beside = max(beside)
         self.tokens_beside, self.seconds_beside = len(beside), read - came
 
     @property

@@ -82,6 +82,14 @@ class DiskTier:
             is_settled = self._changed.wait_for(lambda: self._writer.is_settled, timeout)
             return is_settled and self._writer.off is None
 
+    def written(self) -> Future[None]:
+        """Done when all that was asked for until then is on disk; with RuntimeError if nothing is written.
+
+        It may be done in the writing thread: what is called then must be quick.
+        """
+        with self._changed:
+            return self._writer.written()
+
     def find(self, parent: bytes, tokens: Sequence[int]) -> Found:
         """How far the chain goes on, on disk, behind the node named ``parent`` for the tokens that follow.
 

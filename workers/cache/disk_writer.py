@@ -47,6 +47,7 @@ class Writer:
         self.queue = WriteQueue(queue_bytes)
         self._damaged: deque[tuple[Entry, str]] = deque()
         self._forgets: deque[tuple[str, Future[int]]] = deque()
+        self._settling: list[Future[None]] = []
         self._is_idle = False
         self._is_stopping = False
         self._has_ended = False
@@ -85,6 +86,14 @@ class Writer:
             self.queue.drop(owner)
             self._forgets.append((owner, answer))
             self._changed.notify_all()
+        return answer
+
+    def written(self) -> Future[None]:
+        """Done when there is nothing to do; with RuntimeError if nothing is written then."""
+        answer: Future[None] = Future()
+        self._settling.append(answer)
+        if self.is_settled:
+            self._settle()
         return answer
 
     def condemn(self, entry: Entry, why: str) -> None:
@@ -126,6 +135,7 @@ class Writer:
             with self._changed:
                 self._give_up()
                 self._has_ended = True
+                self._settle()
                 self._changed.notify_all()
 
     def _open(self) -> bool:
@@ -150,6 +160,8 @@ class Writer:
             while True:
                 task = self._choose()
                 self._is_idle = task is None
+                if task is None:
+                    self._settle()
                 if task or self._is_stopping:
                     return task
                 self._changed.notify_all()
@@ -214,6 +226,16 @@ class Writer:
             if self.off is not None:
                 log.info("Blocks are written to disk again")
             self.off = None
+
+    def _settle(self) -> None:
+        """Answer those who wait until everything is written."""
+        settling, self._settling = self._settling, []
+        why = "the disk tier has stopped" if self._has_ended else self.off
+        for answer in settling:
+            if why is None:
+                answer.set_result(None)
+            else:
+                answer.set_exception(RuntimeError(f"nothing is written: {why}"))
 
     def _give_up(self) -> None:
         """Forget what nobody is going to do."""

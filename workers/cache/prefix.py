@@ -29,3 +29,6 @@ class Prefix:
 
 
 NOTHING = Prefix()
+
+LEAST_TOKENS = 16
+"""Tokens of a cached beginning that is worth the gathering, or the reading from disk."""

@@ -16,9 +16,6 @@ class Promises:
     def __init__(self) -> None:
         self._by_name: dict[bytes, Sequence] = {}
 
-    def __len__(self) -> int:
-        return len(self._by_name)
-
     def make(self, sequence: Sequence) -> None:
         """A row is to join that computes what lies behind its cached prefix."""
         for position, name in sequence.milestones:

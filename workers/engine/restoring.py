@@ -9,7 +9,7 @@ from functools import partial
 
 from workers.cache.disk import DiskTier
 from workers.cache.parcel import Parcel
-from workers.cache.prefix import Piece
+from workers.cache.prefix import LEAST_TOKENS, Piece
 from workers.cache.prefix_cache import PrefixCache
 from workers.cache.segment import Node
 from workers.engine.backend import Backend
@@ -58,7 +58,7 @@ class Restoring:
         found = self._disk.find(reach.name, tokens[reach.position :])
         gained = reach.position + found.tokens - sequence.prefix.length
         seconds = self._disk.seconds_for(found.nbytes)
-        if gained <= 0 or seconds > gained * (self._pace.token_seconds or float("inf")):
+        if gained < LEAST_TOKENS or seconds > gained * (self._pace.token_seconds or float("inf")):
             return
         sequence.restoring_until = self._clock() + max(LEAST_SECONDS, PATIENCE * seconds)
         self._disk.load(found, partial(self._bring, sequence, reach.position))

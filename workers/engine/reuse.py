@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from workers.cache import chain
 from workers.cache.disk import DiskTier
-from workers.cache.prefix import NOTHING, Piece
+from workers.cache.prefix import LEAST_TOKENS, NOTHING, Piece
 from workers.cache.prefix_cache import PrefixCache
 from workers.engine.admission import Admission
 from workers.engine.backend import Backend, OutOfMemory
@@ -33,9 +33,6 @@ EVICT_ABOVE = 0.8
 
 SPILL_ABOVE = 0.9
 """The same for what agents have pinned, which goes to disk."""
-
-LEAST_TOKENS = 16
-"""Tokens of a cached beginning that is worth the gathering."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +83,7 @@ class Reuse:
         """
         now = self._clock()
         is_awaited = any(sequence.restoring_until > now for sequence in waiting)
-        if is_awaited and self._restoring.finish(nap=nap):
+        if self._restoring.finish(nap=nap and is_awaited):
             self._version += 1
         ready = [sequence for sequence in waiting if sequence.restoring_until <= now]
         for sequence in ready:
@@ -108,13 +105,12 @@ class Reuse:
         if found is None:
             return False
         leader, position = found
-        is_cut = not sequence.admission.boundaries
-        wanted = _common(leader, sequence, position) if is_cut else position
-        if leader.read < wanted:
-            leader.wanted.add(wanted)
+        can_be_cut = self.cache.spec.can_be_cut
+        common = _common(leader, sequence, position) if can_be_cut else position
+        if leader.read < common:
             return True
-        if is_cut:
-            self._keep(leader, leader.tokens[:wanted])
+        if can_be_cut:
+            self._keep(leader, leader.tokens[:common])
             self._look_up(sequence)
         return False
 
@@ -140,15 +136,10 @@ class Reuse:
     # While it runs, and when it leaves.
 
     def progressed(self, sequence: Sequence, read: int) -> None:
-        """A row's prompt has been read so far: keep what others wait for, and what cannot be kept later."""
+        """A row's prompt has been read so far: of one that cannot be cut, what is at a boundary is kept."""
         sequence.read = read
         if read in sequence.admission.boundaries:
             self._keep(sequence, sequence.tokens[:read])
-        passed = {position for position in sequence.wanted if position <= read}
-        if passed:
-            sequence.wanted -= passed
-            if self.cache.spec.can_be_cut:
-                self._keep(sequence, sequence.tokens[: max(passed)])
 
     def leaves(self, sequence: Sequence, last: int | None = None) -> None:
         """A row ends or is parked: keep what its cache holds, ``last`` being behind its own tokens."""
@@ -161,7 +152,8 @@ class Reuse:
             tokens = tokens[: len(admission.tokens)]
         tokens = tokens[: self._backend.computed(sequence.uid)]
         self._keep(sequence, tokens)
-        if admission.owner is not None:
+        # A beginning that is read ahead does not take the place of a conversation that is there.
+        if admission.owner is not None and not (admission.only_reads and self.cache.held(admission.owner)):
             self.cache.pin(admission.owner, tokens, admission.salt)
             self.saving.used(admission.owner)
 
@@ -169,7 +161,6 @@ class Reuse:
         """Rows were lost with their batch, or failed: nothing of them is kept."""
         for sequence in sequences:
             self._promises.withdraw(sequence)
-            sequence.wanted.clear()
 
     @property
     def restored_tokens(self) -> int:
@@ -246,7 +237,8 @@ class Reuse:
     def _milestones(self, admission: Admission) -> Iterator[tuple[int, bytes]]:
         """Where others may have the same beginning: at whole blocks, or at boundaries if it cannot be cut."""
         name = self.cache.root(admission.salt)
-        stops = admission.boundaries or range(chain.BLOCK_TOKENS, len(admission.tokens), chain.BLOCK_TOKENS)
+        whole = range(chain.BLOCK_TOKENS, len(admission.tokens), chain.BLOCK_TOKENS)
+        stops = whole if self.cache.spec.can_be_cut else admission.boundaries
         start = 0
         for stop in stops:
             name = chain.link(name, admission.tokens[start:stop])

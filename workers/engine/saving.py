@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from workers.cache.disk import DiskTier
 from workers.cache.prefix_cache import NodeView, PrefixCache
 from workers.cache.segment import Node, Segment
+from workers.engine.answers import pass_on
 from workers.engine.backend import Backend, OutOfMemory
 
 
@@ -32,6 +33,7 @@ class Saving:
         self._under_way: deque[tuple[str, NodeView]] = deque()
         self._answers: list[tuple[str, Future[int]]] = []
         self._stored: dict[str, int] = {}
+        self._refused: set[str] = set()
         self.changed: set[str] = set()
 
     def stored(self, owner: str) -> int:
@@ -53,7 +55,10 @@ class Saving:
         return next(iter(self._due.values()), None)
 
     def now(self, cache: PrefixCache, owner: str, answer: Future[int]) -> None:
-        """Save an agent's conversation; ``answer`` gets its tokens once they are with the disk's thread."""
+        """Save an agent's conversation; ``answer`` gets its tokens when they are on disk, or RuntimeError."""
+        if self.disk is None:
+            answer.set_exception(RuntimeError("no blocks are kept on disk: engine.disk_bytes is 0"))
+            return
         self._gather(cache, owner)
         self._answers.append((owner, answer))
 
@@ -71,16 +76,8 @@ class Saving:
         self._under_way = deque(one for one in self._under_way if one[0] != owner)
         if self.disk is None:
             answer.set_result(held)
-            return
-
-        def pass_on(done: Future[int]) -> None:
-            error = done.exception()
-            if error is None:
-                answer.set_result(held)
-            else:
-                answer.set_exception(error)
-
-        self.disk.forget(owner).add_done_callback(pass_on)
+        else:
+            pass_on(self.disk.forget(owner), answer, lambda _: held)
 
     def go_on(self, cache: PrefixCache) -> None:
         """Copy out one block that is due, if there is any."""
@@ -92,8 +89,15 @@ class Saving:
         waiting = {owner for owner, _ in self._under_way}
         for owner, answer in self._answers:
             if owner not in waiting:
-                answer.set_result(cache.held(owner))
+                self._answer(owner, cache.held(owner), answer)
         self._answers = [one for one in self._answers if one[0] in waiting]
+
+    def _answer(self, owner: str, held: int, answer: Future[int]) -> None:
+        """All that an agent has was handed to the disk's thread, or was refused."""
+        if self.disk is None or owner in self._refused:
+            answer.set_exception(RuntimeError("the disk takes nothing more at present: not all was written"))
+        else:
+            pass_on(self.disk.written(), answer, lambda _: held)
 
     def spill(self, leaving: Iterable[NodeView]) -> None:
         """Blocks are about to be dropped: keep of them what somebody has come back to."""
@@ -104,6 +108,7 @@ class Saving:
 
     def _gather(self, cache: PrefixCache, owner: str) -> None:
         self._due.pop(owner, None)
+        self._refused.discard(owner)
         if self.disk is not None:
             self._under_way += [(owner, node) for node in cache.pinned(owner)]
 
@@ -112,6 +117,8 @@ class Saving:
         if self._write(owner, node):
             self._stored[owner] = node.start + len(node.tokens)
             self.changed.add(owner)
+        else:
+            self._refused.add(owner)
 
     def _write(self, owner: str | None, node: NodeView) -> bool:
         """Hand a block to the disk's thread; whether it is or will be there."""

@@ -22,8 +22,7 @@ class Sequence:
 
     ``prefix`` is what of its tokens is cached, ``milestones`` are positions
     with the names of what lies before them, where others may have the same;
-    ``wanted`` are positions that somebody waits for. ``read`` counts the
-    tokens in its row's cache, ``cached`` those of the prompt that were never
+    ``read`` counts the tokens in its row's cache, ``cached`` those of the prompt that were never
     computed for it: None before it is seated. Until the instant
     ``restoring_until`` it waits for what is read from disk.
     """
@@ -47,7 +46,6 @@ class Sequence:
         "stop_reason",
         "strikes",
         "uid",
-        "wanted",
     )
 
     def __init__(self, admission: Admission, detokenizer: Detokenizer) -> None:
@@ -62,7 +60,6 @@ class Sequence:
         self.prefix: Prefix = NOTHING
         self.seen = -1
         self.milestones: tuple[tuple[int, bytes], ...] = ()
-        self.wanted: set[int] = set()
         self.restoring_until = 0.0
         self.read = 0
         self.cached: int | None = None

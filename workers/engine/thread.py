@@ -170,7 +170,7 @@ class EngineThread:
         return answer
 
     def save(self, owner: str) -> Future[int]:
-        """Write an agent's conversation to disk; the future has its tokens once all is being written."""
+        """Write an agent's conversation to disk; the future has its tokens when done, or RuntimeError."""
         answer: Future[int] = Future()
         with self._changed:
             self._command(lambda engine: engine.reuse.save(owner, answer))

@@ -10,6 +10,7 @@ import pytest
 
 from workers.backends.fake import FakeBackend
 from workers.engine import Admission, Engine, Limits, Withdrawn
+from workers.engine.sequence import Sequence
 
 from .batches import fake_engine, finished, job, run, started, step, user
 
@@ -224,3 +225,54 @@ def test_an_uncut_llm_goes_on_from_its_last_boundary(text: str) -> None:
     onwards = replace(job("three"), tokens=[*first.tokens, *reply, 256, *more])  # the end of a reply is 256
     done = finished(run(engine, onwards))["three"]
     assert done.cached_tokens == len(first.tokens) + len(reply) + 1
+
+
+def test_reading_ahead_leaves_a_conversation_that_is_there() -> None:
+    """A beginning that an agent is warmed with does not take the place of what it has said so far."""
+    engine, _ = pooled()
+    run(engine, replace(job("turn", SHARED + "and all the rest"), owner="t/a"))
+    held = engine.reuse.cache.held("t/a")
+    ahead = job("warm", "something else, and much shorter", max_tokens=1)
+    run(engine, replace(ahead, only_reads=True, owner="t/a"))
+    assert engine.reuse.cache.held("t/a") == held
+
+
+def test_an_uncut_llm_without_boundaries_waits_for_nobody() -> None:
+    """Nothing of a row's beginning could be kept for those who wait, so all newcomers start at once."""
+    engine, _ = pooled(uncut=True)
+    engine.submit([job(f"{n}", SHARED + f"{n:03d}") for n in range(4)])
+    assert len(started(engine.step())) == 4
+    run(engine)
+
+
+def test_who_did_not_join_is_waited_for_by_nobody() -> None:
+    """A row that was allowed to join, and was kept back for another reason, leads nobody."""
+    engine, _ = pooled()
+    one, other = (Sequence(job(name, SHARED), engine._backend.detokenizer()) for name in "ab")
+    for sequence in (one, other):
+        engine.reuse.arrive(sequence)
+    assert engine.reuse.allowed([one, other]) == [one]
+    engine.reuse.joined([one])
+    assert engine.reuse.allowed([other]) == [other]
+
+
+def test_what_agents_have_makes_room_too_before_the_pool_is_full() -> None:
+    """Above nine tenths of the pool even pinned blocks go, the end of the conversation first."""
+    tokens = len(job("a", SHARED).tokens) + 6
+    room = Limits(max_rows=4, max_batch_bytes=1 << 40, pool_bytes=int(64 * tokens / 0.95))
+    engine, _ = pooled(room)
+    run(engine, replace(job("a", SHARED), owner="t/a"))
+    assert 0.5 < engine.reuse.cache.pool.pressure <= 0.9
+
+
+def test_without_memory_to_keep_blocks_others_make_room() -> None:
+    """What nobody has pinned goes, agents' blocks stay, and no job fails."""
+    engine, backend = pooled(memory_blocks=12)
+    run(engine, replace(job("agent", "A" + SHARED), owner="t/a"))
+    for n in range(3):
+        assert finished(run(engine, job(f"{n}", f"{n}" + SHARED)))
+    assert backend.pool_bytes() < 64 * 12 * 256
+    last = finished(run(engine, job("as the last", "2" + SHARED)))["as the last"]
+    assert last.cached_tokens == last.prompt_tokens - 1
+    done = finished(run(engine, replace(job("again", "A" + SHARED), owner="t/a")))["again"]
+    assert done.cached_tokens == done.prompt_tokens - 1

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.service import wait_until
 from workers.backends.fake import FakeBackend, FakeOptions
 from workers.cache.disk import DiskTier
-from workers.engine import Admission, Engine, Limits
+from workers.engine import Admission, Engine, EngineThread, Limits, LlmInfo, Output
 
-from .batches import finished, job, run, step
+from .batches import finished, job, run, started, step
 from .test_engine import Clock
 
 SHARED = "All that an agent was ever told stands here, word for word, and once more. " * 15
@@ -146,8 +148,8 @@ def test_a_damaged_file_is_computed_instead(make: Make, tmp_path: Path) -> None:
     assert list((tmp_path / "damaged").iterdir())
 
 
-def test_saving_on_demand_tells_the_tokens(make: Make) -> None:
-    """The answer comes when all is with the disk's thread."""
+def test_saving_on_demand_tells_the_tokens(make: Make, tmp_path: Path) -> None:
+    """The answer comes when all of it is on disk."""
     engine = make()
     first = agents_job("a")
     done = finished(run(engine, first))["a"]
@@ -155,9 +157,27 @@ def test_saving_on_demand_tells_the_tokens(make: Make) -> None:
     engine.reuse.save("t/agent", answer)
     assert not answer.done()
     settle(engine)
-    assert answer.result(0) == len(first.tokens) + len(done.token_ids) + 1  # and the end of the reply
+    assert answer.result(PATIENCE) == len(first.tokens) + len(done.token_ids) + 1  # and the end of the reply
+    assert len(written(tmp_path)) > 4
     holding = engine.reuse.holdings()["t/agent"]
     assert holding.in_memory == holding.on_disk == answer.result(0)
+
+
+def test_saving_where_nothing_is_written_is_no_success(make: Make) -> None:
+    """Without a disk tier, or when it takes nothing, whoever asked is told so."""
+    refused: Future[int] = Future()
+    engine = make()
+    run(engine, agents_job("a"))
+    assert engine.reuse.saving.disk is not None
+    engine.reuse.saving.disk.stop(PATIENCE)
+    engine.reuse.save("t/agent", refused)
+    settle(engine)
+    with pytest.raises(RuntimeError, match="takes nothing more"):
+        refused.result(PATIENCE)
+    without: Future[int] = Future()
+    Engine(FakeBackend(), POOLED).reuse.save("t/agent", without)
+    with pytest.raises(RuntimeError, match="disk_bytes"):
+        without.result(0)
 
 
 def test_forgetting_an_agent_removes_its_files(make: Make, tmp_path: Path) -> None:
@@ -169,7 +189,7 @@ def test_forgetting_an_agent_removes_its_files(make: Make, tmp_path: Path) -> No
     settle(engine)
     answer: Future[int] = Future()
     engine.reuse.forget("t/agent", answer)
-    assert answer.result(PATIENCE) == saved.result(0)
+    assert answer.result(PATIENCE) == saved.result(PATIENCE)
     assert not written(tmp_path)
     assert engine.reuse.cache.pool.used == 0
 
@@ -202,3 +222,88 @@ def test_blocks_of_other_bits_have_other_names() -> None:
     info = FakeBackend(FakeOptions(bytes_per_token=256)).info
     quantized = replace(info, spec=replace(info.spec, bits=8))
     assert info.blocks_fingerprint != quantized.blocks_fingerprint
+
+
+def test_what_is_computed_faster_is_not_read(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow disk holds nobody up."""
+    engine = make()
+    run(engine, agents_job("a"))
+    engine.reuse.close()
+    again = make()
+    assert again.reuse.saving.disk is not None
+    monkeypatch.setattr(again.reuse.saving.disk, "seconds_for", lambda _: 60.0)
+    again._pace.token_seconds = 0.001
+    assert finished(run(again, agents_job("b")))["b"].cached_tokens == 0
+
+
+def test_a_disk_that_does_not_answer_is_not_waited_for_long(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a multiple of what reading should take the job begins without; what comes later is kept."""
+    engine = make()
+    run(engine, agents_job("a"))
+    engine.reuse.close()
+    clock = Clock()
+    again = make(clock=clock)
+    disk = again.reuse.saving.disk
+    assert disk is not None
+    load, asked = disk.load, []
+    monkeypatch.setattr(disk, "load", lambda *given: asked.append(given))
+    again.submit([agents_job("b"), job("other", "who waits for nothing from there")])
+    assert started(step(again, 3)) == ["other"]
+    clock.now += 60
+    assert started(again.step()) == ["b"]
+    done = finished(run(again))["b"]
+    assert done.cached_tokens == 0
+    load(*asked[0])
+    assert disk.flush(PATIENCE)
+
+
+def test_the_sleeping_thread_wakes_to_save(tmp_path: Path) -> None:
+    """An agent is written when it has been idle for long enough, although nothing else happens."""
+    with threaded(tmp_path, save_seconds=0.05) as thread:
+        thread.submit([agents_job("a")])
+        wait_until(lambda: len(written(tmp_path)) > 4)
+
+
+def test_the_thread_saves_when_it_stops(tmp_path: Path) -> None:
+    """Agents that were not idle for long yet are written, and it is told that they are on disk alone."""
+    with threaded(tmp_path, save_seconds=1000) as thread:
+        thread.submit([agents_job("a")])
+        assert thread.drain(PATIENCE)
+        assert not written(tmp_path)
+    (*_, last) = thread.holdings()
+    assert last.in_memory == 0 < last.on_disk
+    assert len(written(tmp_path)) > 4
+
+
+def test_a_prompt_that_is_read_ahead_is_told_to_nobody_else(tmp_path: Path) -> None:
+    """The future has the end; the listener, who knows no such job, hears nothing."""
+    heard: list[Output] = []
+    with threaded(tmp_path, heard) as thread:
+        done = thread.read(replace(agents_job("warm"), owner="t/a")).result(PATIENCE)
+    assert (done.job_id, done.prompt_tokens) == ("warm", len(agents_job("warm").tokens))
+    assert heard == []
+
+
+@contextmanager
+def threaded(
+    folder: Path, heard: list[Output] | None = None, save_seconds: float = 5
+) -> Iterator[EngineThread]:
+    """An engine in its own thread that writes to a folder."""
+
+    def disk(info: LlmInfo) -> DiskTier:
+        tier = DiskTier(folder, info.blocks_fingerprint, 1 << 30, can_be_cut=True, reserve_bytes=0)
+        tier.start()
+        return tier
+
+    thread = EngineThread(
+        lambda: FakeBackend(FakeOptions(reply_tokens=5)),
+        replace(POOLED, save_seconds=save_seconds),
+        heard.extend if heard is not None else lambda _: None,
+        make_disk=disk,
+    )
+    thread.start()
+    thread.ready(PATIENCE)
+    yield thread
+    assert thread.stop(PATIENCE)

@@ -316,3 +316,18 @@ def test_a_stop_does_not_wait_for_loading(listener: Listener) -> None:
     load.set()
     thread.ready(PATIENCE)
     assert thread.stop(PATIENCE)
+
+
+def test_books_that_do_not_agree_kill_the_engine(
+    start: Callable[..., EngineThread], listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are compared when it has nothing to do, after what was done has been told."""
+
+    def differ(*_: object) -> None:
+        raise AssertionError("the books differ")
+
+    monkeypatch.setattr(FakeBackend, "check_integrity", differ)
+    thread = start(reply_tokens=1)
+    thread.submit([job("a")])
+    listener.until_ended(1)
+    wait_until(lambda: thread.dead is not None)
